@@ -4,8 +4,7 @@ Here: opening the live bundle of a lake, or a bundle by its folder, and many ans
 what can be asked of a bundle (`recommend.recommender`, `recommend.together`, `recommend.comparison`,
 `recommend.path`). numpy and the standard library alone, but for the table, which is of polars.
 
-Names that `tunegraph_pipeline` itself has, and that stay: `open_bundle`, `Recommender`, `Query`, `Filters`,
-`blend`, `compare`, `find_path`, `recommend_many`.
+The names of `__all__` are those of `tunegraph_pipeline` itself, and stay.
 """
 
 from collections.abc import Mapping, Sequence

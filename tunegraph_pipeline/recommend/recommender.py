@@ -254,6 +254,12 @@ class Ranked(NamedTuple):
     best: Rankings
     listeners: NDArray[np.int64]
 
+    def at(self, places: NDArray[np.int64]) -> "Ranked":
+        """The same query with the songs at these places alone, in this order."""
+        indices, scores, because = self.best
+        best = Rankings(indices[places], scores[places], because[places])
+        return Ranked(self.query, best, self.listeners[places])
+
 
 _Rows = TypeVar("_Rows", list[Recommendation], NDArray[np.int64])
 
@@ -570,6 +576,13 @@ class Recommender:
         from tunegraph_pipeline.recommend.lookup import Lookup  # which most queries do not need
 
         return Lookup(self.bundle)
+
+    @cached_property
+    def popular(self) -> NDArray[np.int32]:
+        """All songs that may be recommended, the most liked first: int32."""
+        order = self.bundle.popular_order
+        shown: NDArray[np.int32] = order[self.ranker.allowed[order]] if self.blocked.size else order
+        return shown
 
     @cached_property
     def artist_songs(self) -> NDArray[np.int64]:

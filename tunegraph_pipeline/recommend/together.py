@@ -23,7 +23,7 @@ from tunegraph_pipeline.recommend.recommender import (
     UnknownSongsError,
 )
 
-_DEPTH = 4
+DEPTH = 4
 """So many times the wanted songs are recommended to each listener, for lists to meet."""
 MOST_LISTENERS = 50
 
@@ -74,7 +74,7 @@ def blend_queries(recommender: Recommender, queries: Sequence[Query], k: int) ->
         raise InputError(f"k is {k}; ask for at least one song")
     named = chain.from_iterable((*one.likes, *one.dislikes, *one.exclude) for one in queries)
     exclude = list(dict.fromkeys(named))
-    asked = [replace(query, exclude=exclude, k=_DEPTH * k) for query in queries]
+    asked = [replace(query, exclude=exclude, k=DEPTH * k) for query in queries]
     ranked: list[list[SongView]] = []
     for answer in recommender.answer(asked):
         if isinstance(answer, InputError):

@@ -44,7 +44,7 @@ BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 INVALID = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
-def json_response(content: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def json_response(content: Any, status: int = HTTPStatus.OK) -> Response:
     return Response(pydantic_core.to_json(content), int(status), media_type="application/json")
 
 

@@ -4,6 +4,7 @@ Here: these endpoints with their documentation. Not here: reading and matching l
 endpoints (`routes`).
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from tunegraph_pipeline.recommend.comparison import compare
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.recommend.together import blend_queries
+from tunegraph_pipeline.recommend.together import DEPTH, blend_queries
 from tunegraph_pipeline.serve import schemas
 from tunegraph_pipeline.serve.answers import (
     BUSY,
@@ -26,6 +27,7 @@ from tunegraph_pipeline.serve.answers import (
     json_response,
     problems,
 )
+from tunegraph_pipeline.serve.batching import cost_of
 from tunegraph_pipeline.serve.fast_route import parse_body
 from tunegraph_pipeline.serve.limits import MOST_MISSING
 from tunegraph_pipeline.serve.matches import Brought, find_songs
@@ -84,9 +86,10 @@ def _add_blends(router: APIRouter, service: Service) -> None:
     async def blend(body: schemas.BlendRequest, request: Request) -> Response:
         """Songs for listeners together, fair to the one who gets least. No song that one of them likes
         already or dislikes is in it."""
-        charge_request(request, len(body.lists) - 1.0)
+        queries = _queries_of(body)
+        charge_request(request, sum(map(cost_of, queries)) - 1.0)
         recommender = service.live_bundle.current.recommender
-        return json_response(await service.in_thread(answer_or_problem, _blend, recommender, body))
+        return json_response(await service.in_thread(answer_or_problem, _blend, recommender, body, queries))
 
     @router.post(
         "/comparisons",
@@ -102,10 +105,16 @@ def _add_blends(router: APIRouter, service: Service) -> None:
         return json_response(await service.in_thread(answer_or_problem, _comparison, recommender, body))
 
 
-def _blend(recommender: Recommender, body: schemas.BlendRequest) -> dict[str, Any]:
-    options = {name: getattr(body, name) for name in _BLEND_OPTIONS}
+def _queries_of(body: schemas.BlendRequest) -> list[Question]:
+    """The query of each listener, for as many songs as a blend ranks."""
+    options = {name: getattr(body, name) for name in _BLEND_OPTIONS} | {"k": DEPTH * body.k}
     filters = None if body.filters is None else body.filters.filters()
-    queries = [Question(one.likes, dislikes=one.dislikes, filters=filters, **options) for one in body.lists]
+    return [Question(one.likes, dislikes=one.dislikes, filters=filters, **options) for one in body.lists]
+
+
+def _blend(
+    recommender: Recommender, body: schemas.BlendRequest, queries: Sequence[Question]
+) -> dict[str, Any]:
     blended = blend_queries(recommender, queries, body.k)
     names = _names_of(body.lists)
     shares = {name: share for name, share in zip(names, blended.shares, strict=True) if share is not None}

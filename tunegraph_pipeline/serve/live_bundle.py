@@ -14,7 +14,6 @@ from pathlib import Path
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.recommend.bundle import is_withdrawn
 from tunegraph_pipeline.recommend.live import LiveRecommender
-from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline.recommend.search import TrackSearch
 from tunegraph_pipeline.serve.access_log import note
@@ -37,12 +36,6 @@ class ServedBundle:
     @property
     def bundle_version(self) -> str:
         return self.recommender.bundle.version
-
-    @property
-    def lookup(self) -> Lookup:
-        """Songs and artists by the names of other programs. Built in seconds for millions of songs, so it is
-        for the thread of the service."""
-        return self.recommender.lookup
 
 
 class LiveBundle:

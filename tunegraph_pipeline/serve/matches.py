@@ -274,7 +274,7 @@ async def _in_process(task: dict[str, Any], service: str, seconds: float) -> byt
     )
     try:
         async with asyncio.timeout(seconds):
-            content, _ = await process.communicate(json.dumps(task).encode())
+            content = await _exchange(process, json.dumps(task).encode())
     except TimeoutError:
         raise _unreadable(f"it takes longer than {seconds:g} s to read; split it") from None
     finally:
@@ -287,6 +287,22 @@ async def _in_process(task: dict[str, Any], service: str, seconds: float) -> byt
     if process.returncode or len(content) > _MOST_ANSWER_BYTES:
         raise _unreadable(_TOO_MUCH)
     return content
+
+
+async def _exchange(process: asyncio.subprocess.Process, task: bytes) -> bytes:
+    """What the process answers to its task, and no more than a byte over the limit of it."""
+    writer, reader = process.stdin, process.stdout
+    assert writer is not None
+    assert reader is not None
+    with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and its status says why
+        writer.write(task)
+        await writer.drain()
+    writer.close()
+    try:
+        return await reader.readexactly(_MOST_ANSWER_BYTES + 1)
+    except asyncio.IncompleteReadError as whole:
+        await process.wait()
+        return whole.partial
 
 
 def _import_path() -> str:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tunegraph_pipeline.serve import operator_schemas as schemas
-from tunegraph_pipeline.serve.answers import problems
+from tunegraph_pipeline.serve.answers import OF_BODY, problems
 from tunegraph_pipeline.serve.fast_route import checked_by
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.reporter_process import ReporterProcess
@@ -23,12 +23,6 @@ from tunegraph_pipeline.serve.service import Service
 
 _PAGE = Path(__file__).parent / "operator_page"
 _ALWAYS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
-_BODY = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-)
 SUBJECTS: dict[str, tuple[str, str, type[schemas.Answer]]] = {
     "overview": (
         "What the lake holds",
@@ -96,7 +90,7 @@ def add_operator(router: APIRouter, service: Service) -> ReporterProcess:
         summary="Recommendations of a kept bundle, with their parts",
         tags=["operator"],
         response_model=schemas.PlaygroundAnswer,
-        responses=problems(*_BODY, *_ALWAYS, HTTPStatus.NOT_FOUND),
+        responses=problems(*OF_BODY, *_ALWAYS, HTTPStatus.NOT_FOUND),
     )
     @behind_key
     async def operator_recommendations(body: schemas.PlaygroundRequest) -> Response:

@@ -19,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.filters import Filters, Passing
 from tunegraph_pipeline.recommend.path import find_path
 from tunegraph_pipeline.recommend.recommender import Query as Question
-from tunegraph_pipeline.recommend.recommender import Recommender, SongView
+from tunegraph_pipeline.recommend.recommender import Recommender, SimilarTrack, SongView
 from tunegraph_pipeline.serve import metrics, schemas
 from tunegraph_pipeline.serve.answers import (
     BUSY,
@@ -161,11 +162,9 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         recommender = service.live_bundle.current.recommender
         require_known(recommender, track_id)
         filters = how.filters()
-        try:
-            passing = recommender.passing(filters)
-            found = await service.in_thread(recommender.similar, track_id, how.k, filters)
-        except InputError as error:
-            raise problem_of(error) from None
+        passing, found = await service.in_thread(
+            answer_or_problem, _near, recommender, track_id, how.k, filters
+        )
         return json_response(
             {
                 "bundle_version": recommender.bundle.version,
@@ -219,7 +218,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         if how.query is not None:
             found += await service.in_thread(_search, served, how.query, how.limit)
         elif how.ids is None:
-            found += served.recommender.describe(_popular(served.recommender)[: how.limit])
+            found += served.recommender.describe(served.recommender.popular[: how.limit])
         return json_response(
             {
                 "bundle_version": served.bundle_version,
@@ -259,7 +258,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         if how.at is None:
             return await mapped(request, f"points-{how.limit}", how.limit, write_map)
         served = service.live_bundle.current
-        popular = _popular(served.recommender)
+        popular = served.recommender.popular
         places = np.array(how.at.split(","), dtype=np.int64)
         chosen = popular[places[places < len(popular)]]
         content = await service.in_thread(write_map, served.recommender, chosen)
@@ -293,11 +292,12 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
             headers["Content-Encoding"] = "gzip"
 
         def render() -> bytes:
-            content = write(served.recommender, _popular(served.recommender)[:limit])
+            content = write(served.recommender, served.recommender.popular[:limit])
             if compressed:
                 content = gzip.compress(content, _GZIP_LEVEL, mtime=0)
-            if len(served.maps) < _MOST_MAPS:
-                served.maps[form] = content
+            if len(served.maps) >= _MOST_MAPS:
+                del served.maps[next(iter(served.maps))]  # the first, or odd ones would stay for ever
+            served.maps[form] = content
             return content
 
         content = served.maps.get(form)
@@ -430,6 +430,13 @@ def add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: s
         return files.response(name, request)
 
 
+def _near(
+    recommender: Recommender, track_id: str, k: int, filters: Filters | None
+) -> tuple[Passing | None, list[SimilarTrack]]:
+    """The songs near a song, and those that pass the filters, which takes long to find the first time."""
+    return recommender.passing(filters), recommender.similar(track_id, k, filters)
+
+
 def _search(served: ServedBundle, query: str, limit: int) -> list[SongView]:
     blocked = served.recommender.blocked
     found = np.array(served.search.find(query, limit + min(len(blocked), _SPARE_FOR_BLOCKED)), dtype=np.int32)
@@ -442,13 +449,6 @@ def _looked_up(recommender: Recommender, ids: Sequence[str]) -> tuple[list[SongV
         [track for _, track in found if track is not None],
         [track_id for track_id, track in found if track is None],
     )
-
-
-def _popular(recommender: Recommender) -> NDArray[np.int32]:
-    """All recommendable tracks that are not blocked, most liked first."""
-    order = recommender.bundle.popular_order
-    shown: NDArray[np.int32] = order[np.isin(order, recommender.blocked, invert=True)]
-    return shown
 
 
 def _track(song: SongView) -> dict[str, Any]:

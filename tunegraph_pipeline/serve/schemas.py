@@ -85,6 +85,12 @@ _SURPRISE = Field(
     0.0, description="0 takes the best songs; above it, songs are drawn among the best, up to 1."
 )
 _SEED = Field(0, description="The same seed draws the same songs.")
+_IDS = Field(
+    None,
+    max_length=20_000,
+    pattern=f"^[^,]+(,[^,]+){{0,{MOST_LOOKED_UP - 1}}}$",
+    description=f"Ids separated by commas, {MOST_LOOKED_UP} at most.",
+)
 _EXPLICIT = Field(True, description="`false` leaves out songs marked as explicit.")
 _LINKS = Field(
     None,
@@ -332,12 +338,7 @@ class TrackParameters(QueryParameters):
         max_length=200,
         description="Words of names and artists; typing errors are tolerated.",
     )
-    ids: str | None = Field(
-        None,
-        max_length=20_000,
-        pattern=f"^[^,]+(,[^,]+){{0,{MOST_LOOKED_UP - 1}}}$",
-        description=f"Ids separated by commas, {MOST_LOOKED_UP} at most.",
-    )
+    ids: str | None = _IDS
     limit: int = Field(
         20, ge=1, le=100, description="Maximum number of songs found, in addition to those of `ids`."
     )
@@ -349,12 +350,7 @@ class ArtistParameters(QueryParameters):
     query: str | None = Field(
         None, min_length=1, max_length=200, description="A name, or the beginning of a word in it."
     )
-    ids: str | None = Field(
-        None,
-        max_length=20_000,
-        pattern=f"^[^,]+(,[^,]+){{0,{MOST_LOOKED_UP - 1}}}$",
-        description=f"Ids separated by commas, {MOST_LOOKED_UP} at most.",
-    )
+    ids: str | None = _IDS
     limit: int = Field(
         20, ge=1, le=100, description="Maximum number of artists found, in addition to those of `ids`."
     )

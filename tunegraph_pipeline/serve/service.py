@@ -33,6 +33,7 @@ from tunegraph_pipeline.serve.settings import ServiceSettings
 
 _MOST_WAITING = 256
 _GARBAGE = 20_000  # more objects made than freed, after which the youngest are looked at
+_DESCRIBED_AS_A_QUERY = 65  # songs of which the description takes as long as a usual query
 _DESCRIBED_INLINE = 50  # songs of an answer; more are described in the thread
 # How long a thread waits for the interpreter lock before it requests it. A request waits for the lock some
 # twenty times, after each system call and larger operation of numpy. With the default of 5 ms it would lose
@@ -110,12 +111,18 @@ class Service:
         """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
         unknown user or filter, 422 for an option out of range, 503 if too many are waiting."""
         recommender, ranked = await self.ranked(query, request)
+        return recommender, await self.described(recommender, ranked, request)
+
+    async def described(self, recommender: Recommender, ranked: Ranked, request: Request) -> Recommendations:
+        """What this recommender ranked for a request, with all that is known of the songs, which is charged
+        too."""
+        charge_request(request, len(ranked.best.indices) / _DESCRIBED_AS_A_QUERY)
         if len(ranked.best.indices) > _DESCRIBED_INLINE:
             (answer,) = await self.in_thread(recommender.described, [ranked])
         else:
             (answer,) = recommender.described([ranked])
         assert isinstance(answer, Recommendations)
-        return recommender, answer
+        return answer
 
     def written(self, recommender: Recommender, ranked: Ranked) -> bytes:
         """An answer of this recommender as JSON."""

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +29,8 @@ SHAPES: tuple[Shape, ...] = get_args(Shape)
 PlaylistService = Literal["listenbrainz", "spotify"]
 PLAYLIST_SERVICES: tuple[PlaylistService, ...] = get_args(PlaylistService)
 """The services that may be asked for a playlist by its link (`matches`)."""
+
+Name = TypeVar("Name", bound=str)
 
 DEFAULT_PUBLIC_RATE = 50.0
 DEFAULT_CONNECTIONS_PER_CLIENT = 100
@@ -166,21 +168,20 @@ def check_host(name: str) -> str:
 
 def check_shapes(given: str) -> tuple[Shape, ...]:
     """The names of a list with commas, each once. Raises InputError for one that is not of `SHAPES`."""
-    names = [name.strip().lower() for name in given.split(",") if name.strip()]
-    for name in names:
-        if name not in SHAPES:
-            raise InputError(f"--shapes {name}: there is no such API; choose of {', '.join(SHAPES)}")
-    return tuple(shape for shape in SHAPES if shape in names)
+    return _names_in(given, SHAPES, "--shapes", "there is no such API; choose of")
 
 
 def check_playlists(given: str) -> tuple[PlaylistService, ...]:
     """The names of a list with commas, each once. Raises InputError for one not of `PLAYLIST_SERVICES`."""
+    return _names_in(given, PLAYLIST_SERVICES, "--playlists", "playlists can be had of")
+
+
+def _names_in(given: str, known: tuple[Name, ...], option: str, otherwise: str) -> tuple[Name, ...]:
     names = [name.strip().lower() for name in given.split(",") if name.strip()]
     for name in names:
-        if name not in PLAYLIST_SERVICES:
-            known = ", ".join(PLAYLIST_SERVICES)
-            raise InputError(f"--playlists {name}: playlists can be had of {known}")
-    return tuple(service for service in PLAYLIST_SERVICES if service in names)
+        if name not in known:
+            raise InputError(f"{option} {name}: {otherwise} {', '.join(known)}")
+    return tuple(name for name in known if name in names)
 
 
 def limits_of(given: Iterable[str]) -> Limits:

@@ -8,7 +8,7 @@ import pytest
 from tunegraph_pipeline.recommend.comparison import compare
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline.recommend.together import blend_queries
-from tunegraph_pipeline_tests.serve.conftest import GENRES, RunningService, track_id
+from tunegraph_pipeline_tests.serve.conftest import GENRES, RunningService, StartService, track_id
 from tunegraph_pipeline_tests.serve.test_routes import problem
 
 ANN = [track_id(track) for track in (0, 4, 8)]
@@ -72,6 +72,15 @@ def test_a_blend_passes_filters_and_names_what_it_does_not_know(shared_service: 
     problem(shared_service.post("/blends", {"lists": lists(Ann=ANN)}), 422, "invalid-input")
     no_genre = {"lists": lists(Ann=ANN, Bo=BO), "filters": {"genres": ["polka"]}}
     problem(shared_service.post("/blends", no_genre), 404, "unknown-filter")
+
+
+def test_a_blend_counts_for_the_rate_as_its_queries_do(running_service: StartService) -> None:
+    service = running_service("--rate-limit", 5, "--limit", "refused_seconds=0")
+    body = {"lists": lists(Ann=ANN, Bo=BO)}
+    with service.client() as client:
+        assert client.post("/blends", json=body).status_code == 200
+        assert client.post("/blends", json=body | {"k": 100, "diversity": 0.5}).status_code == 200
+        assert client.post("/blends", json=body).status_code == 429
 
 
 def test_two_tastes_are_compared(shared_service: RunningService, recommender: Recommender) -> None:

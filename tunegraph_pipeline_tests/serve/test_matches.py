@@ -1,5 +1,6 @@
 """What a listener brings is found in the catalogue, and nothing of it stays."""
 
+import asyncio
 import io
 import json
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tunegraph_pipeline.serve import matches
+from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.simulator.server import SimulatorServer
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline_tests.serve.conftest import (
@@ -222,6 +225,16 @@ def test_a_file_that_takes_too_long_or_too_much_memory_fails_alone(running_servi
     )
     assert "more memory" in problem(send(small, rows, "rows.csv"), 422, "unreadable-list")["detail"]
     assert found(small.post("/matches", {"text": track_id(1)})) == [track_id(1)]
+
+
+def test_no_more_of_an_answer_is_kept_than_it_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "endless.py").write_text("import sys\nwhile True:\n    sys.stdout.write('x' * 65_536)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(matches, "_MODULE", "endless")
+    with pytest.raises(Problem, match="more memory"):
+        asyncio.run(matches._in_process({}, "", 60.0))
 
 
 def test_a_file_has_to_arrive_in_its_own_time(running_service: StartService) -> None:

@@ -1,10 +1,19 @@
 """Token buckets: how much they let through, who shares one, and how many are kept."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
+from tunegraph_pipeline.recommend.recommender import Query, Ranked, Recommender
+from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.rate_limit import RateLimiter, client_of
+from tunegraph_pipeline.serve.service import Service
+from tunegraph_pipeline.serve.settings import ServiceSettings
+from tunegraph_pipeline_tests.serve.conftest import make_lake, small_content, track_id
 
 
 def test_a_client_may_ask_twice_the_rate_at_once_and_then_at_the_rate() -> None:
@@ -99,3 +108,18 @@ def test_the_client_is_who_the_outermost_own_proxy_saw(
 @given(st.lists(st.binary(max_size=40), max_size=3), st.integers(0, 3))
 def test_whatever_is_sent_names_a_client_of_bounded_length(forwarded: list[bytes], proxies: int) -> None:
     assert 0 < len(client_of("10.0.0.1", forwarded, proxies)) <= 64
+
+
+def test_songs_that_are_described_are_charged(tmp_path: Path) -> None:
+    lake = make_lake(tmp_path / "lake", small_content())
+    recommender = Recommender.open(lake / "serving")
+    service = Service(ServiceSettings(lake=lake))
+    charged: list[float] = []
+    request = Request({"type": "http", CHARGE: charged.append})
+    for k in (10, 200):
+        (ranked,) = recommender.ranked([Query([track_id(0)], k=k)])
+        assert isinstance(ranked, Ranked)
+        answer = asyncio.run(service.described(recommender, ranked, request))
+        assert len(answer.items) == k
+    assert charged[0] < 0.2
+    assert charged[1] > 3

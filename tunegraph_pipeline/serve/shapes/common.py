@@ -11,10 +11,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-import numpy as np
-import pydantic_core
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Scope
 
 from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
@@ -28,7 +25,6 @@ from tunegraph_pipeline.recommend.recommender import (
     SongView,
 )
 from tunegraph_pipeline.serve.limits import MOST_K, MOST_LISTED, MOST_LOOKED_UP
-from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.song_ids import clean_id, service_of
@@ -47,10 +43,6 @@ def refused(detail: str) -> Problem:
 def unknown(detail: str) -> Problem:
     """404: a song or an artist that the bundle does not have."""
     return Problem(HTTPStatus.NOT_FOUND, detail, name="unknown-track")
-
-
-def json_response(content: object, status: int = 200) -> Response:
-    return Response(pydantic_core.to_json(content), status, media_type="application/json")
 
 
 @dataclass(frozen=True)
@@ -194,12 +186,6 @@ class Asking:
         """The answer to a query, and the recommender that gave it; raises as `Service.recommend`."""
         return await self.service.recommend(query, request)
 
-    def charge(self, request: Request, cost: float) -> None:
-        """Count a request as so many more, for the rate limit."""
-        charge = request.scope.get(CHARGE)
-        if charge is not None:
-            charge(cost)
-
     async def similar(self, track_id: str, k: int) -> tuple[Recommender, list[SimilarTrack]]:
         """The songs near the song of this id in the bundle."""
         recommender = self.service.live_bundle.current.recommender
@@ -215,17 +201,16 @@ class Asking:
         seeds = await self.likes(tracks, artists, alone=True)
         query = Query(seeds.likes, k=k, exclude=seeds.exclude, max_per_artist=1)
         recommender, answer = await self.recommend(query, request)
-        lookup = Lookup(recommender.bundle)
         best = max((item.score for item in answer.items), default=0.0)
         found: dict[int, float] = {}
         for item in answer.items:
-            artist = lookup.first_artist(item.song.track_idx)
+            artist = recommender.lookup.first_artist(item.song.track_idx)
             if artist is not None:
                 found.setdefault(artist, max(item.score, 0.0) / best if best > 0 else 0.0)
         return recommender, [NearArtist(artist, match) for artist, match in found.items()]
 
     def _lookup(self) -> Lookup:
-        return self.service.live_bundle.current.lookup
+        return self.service.live_bundle.current.recommender.lookup
 
 
 def _likes(lookup: Lookup, tracks: Sequence[str], artists: Sequence[str], alone: bool) -> Likes:
@@ -247,11 +232,9 @@ def _likes(lookup: Lookup, tracks: Sequence[str], artists: Sequence[str], alone:
     return Likes(distinct, exclude[:MOST_LISTED], of_seeds)
 
 
-def ids_of_service(recommender: Recommender, songs: Sequence[SongView], service: str) -> list[str]:
-    """The id of each song in a service, "" where it has none there."""
-    tracks = np.array([song.track_idx for song in songs], dtype=np.int32)
-    links = (clean_id(song.link) for song in recommender.describe(tracks, service))
-    return [one if service_of(one) == service else "" for one in links]
+def id_of_service(song: SongView, service: str) -> str:
+    """The id of a song in a service, "" where it has none there."""
+    return clean_id(song.links.get(service, ""))
 
 
 def mbid_of_artist(recommender: Recommender, artist: int) -> str:

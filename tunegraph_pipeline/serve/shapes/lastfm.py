@@ -12,14 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.serve.answers import json_response
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.shapes.common import (
     Asking,
     Parameters,
-    ids_of_service,
-    json_response,
+    id_of_service,
     mbid_of_artist,
     refused,
     unknown,
@@ -94,15 +93,12 @@ async def _tracks(asking: Asking, given: Parameters, limit: int) -> list[dict[st
     else:
         raise refused("artist and track, or mbid: one of them is needed")
     recommender, near = await asking.similar(track, limit)
-    songs = [one.song for one in near]
-    mbids = ids_of_service(recommender, songs, "musicbrainz")
-    first = Lookup(recommender.bundle).first_artist
-    artists = [first(song.track_idx) for song in songs]
+    artists = [recommender.lookup.first_artist(one.song.track_idx) for one in near]
     return [
         {
             "name": one.song.name or one.song.track_id,
             "playcount": one.song.popularity,
-            "mbid": mbid,
+            "mbid": id_of_service(one.song, "musicbrainz"),
             "match": round(max(one.cosine, 0.0), 6),
             "url": one.song.link,
             "artist": {
@@ -112,7 +108,7 @@ async def _tracks(asking: Asking, given: Parameters, limit: int) -> list[dict[st
             },
             "image": [{"#text": one.song.image_url, "size": "large"}],
         }
-        for one, mbid, artist in zip(near, mbids, artists, strict=True)
+        for one, artist in zip(near, artists, strict=True)
     ]
 
 

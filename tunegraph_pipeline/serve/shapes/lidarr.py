@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tunegraph_pipeline.serve.answers import json_response
 from tunegraph_pipeline.serve.shapes.common import (
     Asking,
     Parameters,
-    json_response,
     mbid_of_artist,
     refused,
     unknown,

@@ -26,7 +26,7 @@ from starlette.types import Scope
 
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender, SongView
-from tunegraph_pipeline.serve.answers import unknown_user
+from tunegraph_pipeline.serve.answers import charge_request, json_response, unknown_user
 from tunegraph_pipeline.serve.fast_route import checked_by
 from tunegraph_pipeline.serve.limits import MOST_K, MOST_LOOKED_UP
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -34,8 +34,7 @@ from tunegraph_pipeline.serve.shapes.common import (
     Asking,
     Parameters,
     artists_of,
-    ids_of_service,
-    json_response,
+    id_of_service,
     mbid_of_artist,
     refused,
 )
@@ -77,12 +76,10 @@ def add(router: APIRouter, asking: Asking) -> None:
         offset = given.whole("offset", 0, 0, MOST_K - count)
         query = Query(user_id=user_name, k=offset + count, links="musicbrainz")
         recommender, answer = await asking.recommend(query, request)
-        items = answer.items[offset:]
-        mbids = ids_of_service(recommender, [item.song for item in items], "musicbrainz")
         found = [
             {"recording_mbid": mbid, "score": item.score, "latest_listened_at": None}
-            for item, mbid in zip(items, mbids, strict=True)
-            if mbid
+            for item in answer.items[offset:]
+            if (mbid := id_of_service(item.song, "musicbrainz"))
         ]
         return json_response(
             {
@@ -154,13 +151,12 @@ def add(router: APIRouter, asking: Asking) -> None:
 
     async def similar_recordings(request: Request) -> Response:
         mbids = await _asked_recordings(request)
-        asking.charge(request, len(mbids) - 1)
+        charge_request(request, len(mbids) - 1)
         found = []
         for mbid in mbids:
             recommender, near = await asking.similar(await asking.song(mbid), 50)
-            of_songs = ids_of_service(recommender, [one.song for one in near], "musicbrainz")
-            for one, recording in zip(near, of_songs, strict=True):
-                if recording:
+            for one in near:
+                if recording := id_of_service(one.song, "musicbrainz"):
                     found.append(
                         {
                             "recording_mbid": recording,
@@ -282,10 +278,10 @@ def _created_for(bundle: Bundle, user: int, tracks: list[dict[str, Any]]) -> dic
 
 def _tracks(recommender: Recommender, answer: Recommendations) -> list[dict[str, Any]]:
     """The songs of an answer as tracks of a JSPF."""
-    songs = [item.song for item in answer.items]
     names = recommender.bundle.artist_names
     found = []
-    for song, mbid in zip(songs, ids_of_service(recommender, songs, "musicbrainz"), strict=True):
+    for song in (item.song for item in answer.items):
+        mbid = id_of_service(song, "musicbrainz")
         artists = [(names[one], mbid_of_artist(recommender, one)) for one in artists_of(recommender, song)]
         page = f"https://musicbrainz.org/recording/{mbid}" if mbid else song.link
         about = {

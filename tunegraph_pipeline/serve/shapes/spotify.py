@@ -24,15 +24,14 @@ from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.filters import Bounds, Filters
 from tunegraph_pipeline.recommend.recommender import Query, Recommender, SongView
 from tunegraph_pipeline.recommend.targets import SONGS_ORDERED, order_by_targets
-from tunegraph_pipeline.serve.answers import answer_or_problem
+from tunegraph_pipeline.serve.answers import answer_or_problem, json_response
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.shapes.common import (
     Asking,
     Likes,
     Parameters,
     artists_of,
-    ids_of_service,
-    json_response,
+    id_of_service,
     refused,
     unknown,
 )
@@ -65,12 +64,13 @@ def add(router: APIRouter, asking: Asking) -> None:
         filters = Filters(genres=genres, features=_ranges(given), listeners=_listeners(given, bundle))
         k = SONGS_ORDERED if targets else limit
         query = Query(seeds.likes, k=k, familiarity=popularity / 100, links="spotify", filters=filters)
-        recommender, answer = await asking.recommend(query, request)
-        songs = [item.song for item in answer.items]
+        recommender, ranked = await asking.service.ranked(query, request)
         if targets:
-            tracks_found = np.array([song.track_idx for song in songs], dtype=np.int32)
-            order = answer_or_problem(order_by_targets, recommender.bundle, tracks_found, targets)
-            songs = [songs[place] for place in order[:limit].tolist()]
+            found = ranked.best.indices
+            order = answer_or_problem(order_by_targets, recommender.bundle, found, targets)
+            ranked = ranked.at(order[:limit])
+        answer = await asking.service.described(recommender, ranked, request)
+        songs = [item.song for item in answer.items]
         of_seeds = [("TRACK", track) for track in tracks] + [("ARTIST", artist) for artist in artists]
         of_seeds += [("GENRE", genre) for genre in genres]
         sizes = [*seeds.of_seeds, *([answer.passing or 0] * len(genres))]
@@ -187,7 +187,8 @@ def _tracks(recommender: Recommender, songs: Sequence[SongView]) -> list[dict[st
     bundle = recommender.bundle
     most = _log_of_most(bundle)
     found = []
-    for song, spotify_id in zip(songs, ids_of_service(recommender, songs, "spotify"), strict=True):
+    for song in songs:
+        spotify_id = id_of_service(song, "spotify")
         isrc = bundle.isrcs[song.track_idx]
         year = None if song.year is None else f"{song.year:04d}"
         found.append(

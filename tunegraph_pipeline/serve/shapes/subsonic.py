@@ -22,13 +22,13 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from tunegraph_pipeline.recommend.recommender import Query, Recommender, SongView
+from tunegraph_pipeline.serve.answers import json_response
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.shapes.common import (
     Asking,
     Parameters,
     artists_of,
-    ids_of_service,
-    json_response,
+    id_of_service,
     mbid_of_artist,
     refused,
     unknown,
@@ -216,7 +216,7 @@ def _children(recommender: Recommender, songs: list[SongView]) -> list[Answer]:
     """Songs as this API has them (`Child`); what is unknown is left out."""
     bundle = recommender.bundle
     found = []
-    for song, mbid in zip(songs, ids_of_service(recommender, songs, "musicbrainz"), strict=True):
+    for song in songs:
         artists = artists_of(recommender, song)
         isrc = bundle.isrcs[song.track_idx]
         child: Answer = {
@@ -234,7 +234,7 @@ def _children(recommender: Recommender, songs: list[SongView]) -> list[Answer]:
             ]
         if song.year is not None:
             child["year"] = song.year
-        if mbid:
+        if mbid := id_of_service(song, "musicbrainz"):
             child["musicBrainzId"] = mbid
         if isrc:
             child["isrc"] = [isrc]
