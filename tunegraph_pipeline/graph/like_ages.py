@@ -71,12 +71,18 @@ class OrderedRows(NamedTuple):
     """Moments in lists whose order is known: what was liked before, and what was liked next.
 
     ``context``: csr float32, m x N, whose values are 1 + the age of each like at that moment; ``targets``:
-    csr float32 ones, m x N; ``others``: csr, m x N, the other likes of the user, which are not to be ranked.
+    csr float32 ones, m x N; ``others``: csr, m x N, the other likes of the user, which are not to be ranked;
+    ``users``: int64[m], whose list it is, ascending.
     """
 
     context: "csr_matrix"
     targets: "csr_matrix"
     others: "csr_matrix"
+    users: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> "OrderedRows":
+        """The moments of these rows alone."""
+        return OrderedRows(self.context[rows], self.targets[rows], self.others[rows], self.users[rows])
 
 
 def moments_of(
@@ -127,4 +133,5 @@ def moments_of(
         matrix([columns for columns, _ in parts], [values for _, values in parts]),
         matrix(targets, [np.ones(1, dtype=np.float32)] * len(targets)),
         matrix(rest, [np.ones(len(one), dtype=np.float32) for one in rest]),
+        users[places].astype(np.int64),
     )
