@@ -7,10 +7,9 @@ Reads one file of likes and no other: a fifth of each judged user's likes is the
 is for training (weak generalisation, full ranking). With --continuation it is the newest fifth of each list
 whose order the file gives, and the recency of the baselines is tuned too. Or a lake whose likes have times:
 of the likes that its temporal comparison learns from, the last fifth by time is the validation split, and
-recency is tuned too. The first trial uses the
-default values, the others are drawn by Optuna's TPE with a fixed seed. The best values go into
-`tunegraph_pipeline/evaluation/tuned.json` with the command. Not here: judging on a test (`tunegraph
-compare`), tuning our own model.
+recency is tuned too. The first trial uses the default values, the others are drawn by Optuna's TPE with a
+fixed seed. The best values go into `tunegraph_pipeline/evaluation/tuned.json` with the command. Not here:
+judging on a test (`tunegraph compare`), tuning our own model.
 """
 
 import argparse
@@ -40,6 +39,7 @@ from tunegraph_pipeline.graph.like_ages import ages_of_lists
 from tunegraph_pipeline.lake.arrays import UInt16
 from tunegraph_pipeline.pipeline.compare import liked_at
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.model_registry import FromLikes
 from tunegraph_pipeline.pipeline.settings import open_lake
 from tunegraph_pipeline.sources.files import read_files
 
@@ -160,7 +160,7 @@ def tune(
             values[f"{name}_recency"] = trial.suggest_float(f"{name}_recency", 0.0, 1.5)
         model = ALL[name](BaselineConfig.model_validate(values))
         model.fit(split.train, ages=split.ages)
-        judged = evaluate(name, split.ranking(model), split.held_out, popularity, k)
+        judged = evaluate(name, split.ranking(FromLikes(model)), split.held_out, popularity, k)
         seconds = time.perf_counter() - started
         print(
             f"{name} {trial.number}: {judged.values[metric]:.4f} in {seconds:.1f} s, {values}",

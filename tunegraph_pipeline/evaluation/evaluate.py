@@ -52,7 +52,8 @@ class HeldOut:
 
     ``order``: CSR (m x N) of the nonzeros of ``likes``, whose values are 1 + their age, the number of likes
     of the user that are newer; None where lists are judged as sets. ``excluded``: CSR (m x N), tracks that
-    are not to be ranked besides, None where there are none.
+    are not to be ranked besides, None where there are none. ``users``: int64[m], whose row it is, where some
+    users have several; their figures are means over their rows. None where each row is another user.
     """
 
     likes: csr_matrix
@@ -64,6 +65,7 @@ class HeldOut:
     own: NDArray[np.bool_] | None = None
     order: csr_matrix | None = None
     excluded: csr_matrix | None = None
+    users: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.order is not None and self.order.nnz != self.likes.nnz:
@@ -78,7 +80,7 @@ class HeldOut:
 
     @property
     def n_users(self) -> int:
-        return int(self.n_held_out.size)
+        return int((self.n_held_out if self.users is None else np.unique(self.users)).size)
 
 
 def held_out_fold(likes: csr_matrix, fold: csr_matrix) -> HeldOut:
@@ -185,8 +187,8 @@ def _short(text: str) -> str:
 class Evaluation:
     """The quality of one ranking.
 
-    ``values``: one per metric, user metrics averaged over all judged users; ``per_user``: float64[m] for each
-    user metric, in the order of the judged users; ``seconds``: the time to rank for all of them.
+    ``values``: one per metric, user metrics averaged over all judged users; ``per_user``: float64[users] for
+    each user metric, in the order of the judged users; ``seconds``: the time to rank for all of them.
     """
 
     model: str
@@ -211,6 +213,9 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     seconds = perf_counter() - started
     check_ranking(model, ranked, held_out.likes, k)
     per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
+    if held_out.users is not None:
+        _, user, rows = np.unique(held_out.users, return_inverse=True, return_counts=True)
+        per_user = {name: np.bincount(user, figures) / rows for name, figures in per_user.items()}
     values = {name: float(per_user[name].mean()) for name in USER_METRICS}
     values |= catalogue_metrics(ranked, popularity, k, held_out.own)
     return Evaluation(model, k, values, per_user, seconds)

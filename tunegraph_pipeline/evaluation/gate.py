@@ -205,7 +205,8 @@ def continued_for_both(
 
     ``ages`` uint16, how many likes of the user are newer, in the order of ``likes``; other arguments as of
     :func:`held_out_for_both`. Each gate like with older ones is judged, or ``max_users`` of them, evenly
-    spaced. Likes that are newer are known to the models, and so not ranked.
+    spaced; the figures of a user are means over theirs. Likes that are newer are known to the models, and so
+    not ranked.
     """
     n_tracks = likes.shape[1]
     keys = rows_of(gate) * np.int64(n_tracks) + gate.indices
@@ -213,7 +214,8 @@ def continued_for_both(
     found = moments_of(likes, ages, in_gate & candidates[likes.indices], in_gate, max_users)
     shown = found.context.copy()
     shown.data[:] = 1
-    return replace(HeldOut.of(shown, found.targets), order=found.context, excluded=found.others)
+    asked = HeldOut.of(shown, found.targets)
+    return replace(asked, order=found.context, excluded=found.others, users=found.users)
 
 
 def most_have_an_order(likes: csr_matrix, gate: csr_matrix, ages: UInt16) -> bool:

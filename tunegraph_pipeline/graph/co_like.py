@@ -567,9 +567,9 @@ def strongest_rows(inputs: Parcel, block: RowsOfStrongest) -> Outputs:
     heaviest = np.argsort(-inputs.array("work")[start:stop], kind="stable")
     dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
     of_track, users_from = inputs.array("users"), inputs.array("users_from")
-    begin, end = users_from[start + dealt], users_from[start + dealt + 1]
-    users = np.concatenate([of_track[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
-    indptr = offsets_of(end - begin)
+    begins, ends = users_from[start + dealt], users_from[start + dealt + 1]
+    users = np.concatenate([of_track[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)])
+    indptr = offsets_of(ends - begins)
     user_weight = inputs.array("user_weight")
     rows = csr_matrix((user_weight[users], users, indptr), shape=(stop - start, len(user_weight)))
     found = sp_matmul_topn(_indexed(rows, tracks.dtype), by_user, top_n=k + 1, sort=True, n_threads=threads)[

@@ -4,7 +4,7 @@ Here: ages from times and positions, and which held-out likes were added after o
 here: the likes themselves (`like_graph`), or reading them from a lake (`pipeline.like_ages`).
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -34,30 +34,25 @@ def ages_of_lists(likes: pl.DataFrame) -> UInt16:
     rows = likes.sort("user", "track", *EARLIEST, nulls_last=True).unique(
         ["user", "track"], keep="first", maintain_order=True
     )
-    if rows.is_empty():
-        return np.zeros(0, dtype=np.uint16)
     least = np.iinfo(np.int64).min
-    user = rows["user"].to_numpy()
-    keys = [rows[name].to_physical().cast(pl.Int64).fill_null(least).to_numpy() for name in EARLIEST]
-    order = np.lexsort((*keys[::-1], user))
-    changes = [np.diff(one[order]) != 0 for one in (user, *keys)]
-    end_of_list = _ends(changes[0])
-    ages = np.empty(len(order), dtype=np.int64)
-    ages[order] = end_of_list - _ends(changes[0] | changes[1] | changes[2])
-    return np.minimum(ages, MOST_AGE).astype(np.uint16)
+    keys = (rows[name].to_physical().cast(pl.Int64).fill_null(least).to_numpy() for name in EARLIEST)
+    return _ages(rows["user"].to_numpy(), *keys)
 
 
 def ages_within(likes: "csr_matrix", newness: NDArray[np.float64]) -> UInt16:
     """The age of each of some likes, csr U x N, among those of the same user: how many have a larger
     ``newness``, float64[nnz] in their order; NaN is below all numbers."""
-    users, known = rows_of(likes), np.nan_to_num(newness, nan=-np.inf)
-    if not len(known):
+    return _ages(rows_of(likes), np.nan_to_num(newness, nan=-np.inf))
+
+
+def _ages(users: NDArray[Any], *keys: NDArray[Any]) -> UInt16:
+    """For each entry, how many of the same user are larger, by the first key and then by the next."""
+    if not len(users):
         return np.zeros(0, dtype=np.uint16)
-    order = np.lexsort((known, users))
-    other_user = np.diff(users[order]) != 0
-    other = other_user | (known[order][1:] != known[order][:-1])
+    order = np.lexsort((*keys[::-1], users))
+    other_user, *others = (one[order][1:] != one[order][:-1] for one in (users, *keys))
     ages = np.empty(len(order), dtype=np.int64)
-    ages[order] = _ends(other_user) - _ends(other)
+    ages[order] = _ends(other_user) - _ends(np.logical_or.reduce([other_user, *others]))
     return np.minimum(ages, MOST_AGE).astype(np.uint16)
 
 
@@ -71,12 +66,18 @@ class OrderedRows(NamedTuple):
     """Moments in lists whose order is known: what was liked before, and what was liked next.
 
     ``context``: csr float32, m x N, whose values are 1 + the age of each like at that moment; ``targets``:
-    csr float32 ones, m x N; ``others``: csr, m x N, the other likes of the user, which are not to be ranked.
+    csr float32 ones, m x N; ``others``: csr, m x N, the other likes of the user, which are not to be ranked;
+    ``users``: int64[m], whose list it is, ascending.
     """
 
     context: "csr_matrix"
     targets: "csr_matrix"
     others: "csr_matrix"
+    users: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> "OrderedRows":
+        """The moments of these rows alone."""
+        return OrderedRows(self.context[rows], self.targets[rows], self.others[rows], self.users[rows])
 
 
 def moments_of(
@@ -127,4 +128,5 @@ def moments_of(
         matrix([columns for columns, _ in parts], [values for _, values in parts]),
         matrix(targets, [np.ones(1, dtype=np.float32)] * len(targets)),
         matrix(rest, [np.ones(len(one), dtype=np.float32) for one in rest]),
+        users[places].astype(np.int64),
     )

@@ -48,11 +48,12 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
         figures, users, counts, protocol = before.figures, before.users, before.counts, before.protocol
     else:
         graph = open_like_graph(lake)
-        likes, ages = graph.matrix(), like_ages(lake, graph)
+        likes = graph.matrix()
         unseen = gate_likes_unseen_by(lake, [champion.model_version, challenger.model_version])
         candidates, most = common_candidates(champion, challenger), settings.max_users
         continues = any(_continues(bundle) for bundle in (champion, challenger))
-        if continues and ages is not None and most_have_an_order(likes, unseen, ages):
+        ages = like_ages(lake, graph) if continues else None
+        if ages is not None and most_have_an_order(likes, unseen, ages):
             protocol = CONTINUATION
             asked = continued_for_both(likes, unseen, candidates, ages, max_users=most)
         else:

@@ -35,7 +35,8 @@ def like_ages(lake: Lake, graph: LikeGraph) -> UInt16 | None:
 
 
 def order_fingerprint(lake: Lake) -> str:
-    """A fingerprint of the lists as they were last seen, their times and positions included; read from a row
-    for each user."""
-    lists = lake.read("last_observations", current_cut_off(lake).isoformat(), ["list_hash"])["list_hash"]
-    return digest([int(lists.hash(seed).sum()) for seed in (1, 2)])
+    """A fingerprint of the current likes with their times and positions, whatever these come from."""
+    sums = np.zeros(2, dtype=np.uint64)
+    for rows in lake.read_in_blocks("current_likes", current_cut_off(lake).isoformat(), _COLUMNS):
+        sums += [rows.hash_rows(seed).to_numpy().sum(dtype=np.uint64) for seed in (1, 2)]
+    return digest(sums.tolist())

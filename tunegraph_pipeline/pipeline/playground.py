@@ -38,15 +38,16 @@ class Playground:
         BundleError where it cannot be read."""
         live = read_current(self._serving).name if version is None else version
         folder = version_folder(self._serving, live)
+        found = self._open.pop(live, None)
         if not (folder / MANIFEST).is_file():
-            self._open.pop(live, None)
             raise InputError(f"there is no bundle {live}: it may have been pruned; choose another one")
-        if live not in self._open:
+        if found is None:
             blocked = {"blocked_tracks": self._blocklist.tracks, "blocked_artists": self._blocklist.artists}
-            self._open[live] = Recommender(Bundle.open(folder), **blocked)
-            for oldest in list(self._open)[:-2]:
-                del self._open[oldest]
-        return self._open[live]
+            found = Recommender(Bundle.open(folder), **blocked)
+        self._open[live] = found
+        for oldest in list(self._open)[:-2]:
+            del self._open[oldest]
+        return found
 
     def ask(self, query: Query, version: str | None = None) -> dict[str, Any]:
         """The answer as the service gives it (`Recommendations.shown`), with ``parts`` of each score and

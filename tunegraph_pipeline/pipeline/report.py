@@ -31,6 +31,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import LEFT_OUT
 from tunegraph_pipeline.lake.schemas import FEEDBACK, TABLES, Partition
 from tunegraph_pipeline.lake.seals import read_json
+from tunegraph_pipeline.lake.snapshots import outbox_of
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.users import matching_users
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
@@ -203,7 +204,8 @@ def feedback(lake: Lake) -> dict[str, Any]:
     collected on each of the last `FEEDBACK_DAYS` days of the lake."""
     days = lake.partitions("feedback")[-FEEDBACK_DAYS:]
     received = set(map(str, lake.raw_days()))
-    waiting = waiting_days(lake.root)
+    outbox = outbox_of(lake.root)
+    waiting = waiting_days(outbox)
     files = list(rejected_lines(lake.root))
     why: Counter[str] = Counter()
     for day in received.intersection(days):
@@ -212,14 +214,14 @@ def feedback(lake: Lake) -> dict[str, Any]:
                 why.update(
                     {reason: count for reason, count in batch.counts.items() if reason != LEFT_OUT and count}
                 )
-    said = {day: lake.read("feedback", day, ["user_id", "action"]) for day in days}
-    counts = {day: lake.count_values("feedback", day, "action") for day in days if len(said[day])}
-    listeners = pl.concat([frame["user_id"] for frame in said.values()]).n_unique() if said else 0
+    read = {day: lake.read("feedback", day, ["user_id", "action"]) for day in days}
+    said = {day: rows for day, rows in read.items() if len(rows)}
+    listeners = pl.concat([rows["user_id"] for rows in said.values()]).n_unique() if said else 0
     return {
         "spool": {
-            "bytes": spool_size(lake.root),
+            "bytes": spool_size(outbox),
             "limit": feedback_settings(lake.root).spool_bytes,
-            "waiting": waiting_lines(lake.root),
+            "waiting": waiting_lines(outbox),
             "oldest": waiting[0].isoformat() if waiting else None,
         },
         "rejected": {
@@ -230,8 +232,8 @@ def feedback(lake: Lake) -> dict[str, Any]:
         "since": days[0] if days else None,
         "listeners": listeners,
         "days": [
-            {"day": day, **{action: found.get(action, 0) for action in ACTIONS}}
-            for day, found in counts.items()
+            {"day": day, **{action: int((rows["action"] == action).sum()) for action in ACTIONS}}
+            for day, rows in said.items()
         ],
     }
 

@@ -82,7 +82,7 @@ def run(
     cut_off = current_cut_off(lake)
     with Measured() as cost:
         graph, ids = open_like_graph(lake), known_track_ids(lake)
-        data, ages = lake_training_data(lake, graph), like_ages(lake, graph)
+        data = lake_training_data(lake, graph)
         trained_on = data_digest(graph, data, ids, held_out, settings)
         version = None if full else trained_version(lake, trained_on)
         reused = version is not None
@@ -112,7 +112,7 @@ def run(
                     data,
                     settings,
                     origin,
-                    ages=ages,
+                    ages=like_ages(lake, graph),
                     checkpoint=checkpoint,
                     on_epoch=on_epoch,
                     engine=engine,

@@ -41,8 +41,7 @@ class Decision:
     interval of challenger - champion; null if not finite. ``settings`` of the gate; this module reads
     ``metric``, ``k``, ``margin`` and ``min_users``. ``objection``: why the challenger is refused regardless
     of its figures, or "". ``override``: why it should go live although refused, or "". ``counts``: what the
-    comparison left out. ``protocol``: what was judged by; with `CONTINUATION`, ``users`` is how many held-out
-    likes were.
+    comparison left out. ``protocol``: what was judged by.
 
     Whether the challenger may go live is not stored but derived, so that no record can claim it.
     """

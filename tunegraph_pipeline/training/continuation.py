@@ -53,8 +53,7 @@ def choose_continuation(
         return usual, np.empty((2, 0))
     most = max(1, _MOST_SCORES // n_tracks)
     if rows.targets.shape[0] > most:
-        some = np.linspace(0, rows.targets.shape[0] - 1, most).astype(np.int64)
-        rows = OrderedRows(*(part[some] for part in rows))
+        rows = rows.at(np.linspace(0, rows.targets.shape[0] - 1, most).astype(np.int64))
     judge = _Judge(rows, parts, prior, recommendable)
     as_sets = Continuation(blend, 0.0, 0.0)
     tried = [usual, as_sets]

@@ -268,3 +268,15 @@ def test_where_lists_have_an_order_what_was_liked_before_is_given(make: Callable
     assert held_out.excluded.indices.tolist() == [3]
     found = compare_bundles(flat, fading, held_out, GateSettings(k=2, metric="map"))
     assert (found["map"].champion, found["map"].challenger) == (0.5, 1.0)
+
+
+def test_a_user_counts_once_however_many_likes_are_held_out(make: Callable[..., Bundle]) -> None:
+    # Both held-out likes of one user come first, the only one of the other user third.
+    same = make("same", [[1.0, 0.0]] * 4, [True] * 4)
+    likes = csr_matrix([[1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0]])
+    gate = csr_matrix([[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    ages = np.array([2, 1, 0, 1, 0], dtype=np.uint16)
+    held_out = continued_for_both(likes, gate, same.recommendable, ages, max_users=10)
+    assert (held_out.likes.shape[0], held_out.n_users) == (3, 2)
+    found = compare_bundles(same, same, held_out, GateSettings(k=3, metric="map"))
+    assert found["map"].champion == pytest.approx((1 + 1 / 3) / 2)

@@ -1,7 +1,7 @@
 """The order of lists from the received rows to what is served, and what the gate makes of it."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +10,7 @@ import pytest
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.pipeline.like_ages import like_ages
+from tunegraph_pipeline.pipeline.like_ages import like_ages, order_fingerprint
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.verify.run import verify
@@ -101,3 +101,29 @@ def test_where_no_list_has_an_order_nothing_is_stored_of_it(lake: Lake) -> None:
     assert not (music.bundle.folder / "user_ages.npy").exists()
     assert not music.bundle.facts["continuation"]["for_users"]
     assert music.recommend_user("u3", mode="continue") == music.recommend_user("u3")
+
+
+def test_a_song_that_is_liked_again_later_is_another_order_of_the_same_songs(lake: Lake) -> None:
+    def say(hour: int, *said: tuple[str, str]) -> str:
+        rows = [
+            {
+                "user_id": "u0",
+                "track_id": song,
+                "action": action,
+                "at": datetime(2026, 2, 1, hour, minute, tzinfo=UTC),
+                "shown": [],
+                "bundle_version": "",
+            }
+            for minute, (song, action) in enumerate(said)
+        ]
+        feedback = pl.DataFrame(rows, schema=empty_frame("feedback").schema)
+        write_batch(lake.raw, FIRST, RawBatch("feedback", "spool", feedback=feedback))
+        run_stages(lake, "graph", FIRST, FIRST)
+        return order_fingerprint(lake)
+
+    receive(lake, FIRST, {f"u{user}": dict.fromkeys(walk(user)) for user in range(USERS)})
+    before = say(1, ("s20", "like"), ("s21", "like"))
+    graph = lake.current_version("like_graph")
+    assert say(2, ("s00", "skip")) == before
+    assert say(3, ("s20", "dislike"), ("s20", "like")) != before
+    assert lake.current_version("like_graph") == graph

@@ -21,9 +21,8 @@ def rows_of(seed: int, next_of: dict[int, int] | None = None) -> OrderedRows:
         listed = rng.choice(100, 10, replace=False)
         context[row, listed] = np.arange(1, 11)
         targets[row, 100 + rng.integers(100) if next_of is None else next_of[int(listed[0])]] = 1
-    return OrderedRows(
-        csr_matrix(context), csr_matrix(targets), csr_matrix(np.zeros((200, N), dtype=np.float32))
-    )
+    nothing = csr_matrix(np.zeros((200, N), dtype=np.float32))
+    return OrderedRows(csr_matrix(context), csr_matrix(targets), nothing, np.arange(200))
 
 
 def parts(next_of: dict[int, int]) -> ScoreParts:
@@ -53,7 +52,7 @@ def test_where_nothing_tells_the_usual_way_stays_and_users_are_not_continued() -
     usual = Continuation(SETS, USUAL_RECENCY, USUAL_RECENCY)
     found, _ = choose_continuation(rows_of(2), parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS)
     assert found == usual
-    for nothing in (None, OrderedRows(*(part[:0] for part in rows_of(2)))):
+    for nothing in (None, rows_of(2).at(np.zeros(0, np.int64))):
         found, figures = choose_continuation(nothing, parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS)
         assert (found, figures.shape) == (usual, (2, 0))
 

@@ -66,10 +66,6 @@ class CoLike(Baseline):
     _to_users: csr_matrix
     _to_tracks: csr_matrix
 
-    def __init__(self, config: BaselineConfig) -> None:
-        super().__init__(config)
-        self.recency = config.co_like_recency
-
     def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         from scipy.sparse import csr_matrix, diags_array
 
@@ -93,10 +89,6 @@ class Ease(Baseline):
     name = "ease"
     precision: NDArray[np.float32]
     """float32[N, N], P, symmetric; set by ``fit``."""
-
-    def __init__(self, config: BaselineConfig) -> None:
-        super().__init__(config)
-        self.recency = config.ease_recency
 
     def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         n = train.shape[1]

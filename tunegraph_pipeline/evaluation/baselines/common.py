@@ -32,17 +32,17 @@ class BaselineConfig(BaseModel):
     ease_lambda: float = Field(default=200.0, gt=0)
     """L2 penalty of EASE; in likes, like the diagonal of AᵀA it is added to."""
     ease_recency: float = Field(default=0.5, ge=0)
-    """The same as for ItemKNN."""
+    """How much more newer likes count in a list whose order is known: (1 + age)^-this."""
     co_like_recency: float = Field(default=0.5, ge=0)
-    """The same of co-likes."""
+    """As for EASE."""
     als_recency: float = Field(default=0.5, ge=0)
-    """The same of ALS: newer likes are more certain."""
+    """As for EASE: newer likes are more certain."""
     ease_max_tracks: int = Field(default=25_000, ge=1)
     """Above this many tracks EASE is left out: its dense matrix is 4 N² bytes (2.5 GB at 25,000)."""
     item_knn_k: int = Field(default=100, ge=1)
     """Most similar tracks a candidate is compared with."""
     item_knn_recency: float = Field(default=0.5, ge=0)
-    """How much more newer likes count in a list whose order is known: (1 + age)^-this."""
+    """As for EASE."""
     item_knn_shrink: float = Field(default=10.0, ge=0)
     """Added to the denominator of the cosine, so that similarities based on few likes are small."""
     rp3beta_alpha: float = Field(default=1.0, gt=0)
@@ -50,7 +50,7 @@ class BaselineConfig(BaseModel):
     rp3beta_beta: float = Field(default=0.5, ge=0)
     """A candidate's score is divided by its likes to this power."""
     rp3beta_recency: float = Field(default=0.5, ge=0)
-    """The same as for ItemKNN."""
+    """As for EASE."""
     rp3beta_k: int = Field(default=100, ge=1)
     """Candidates kept per liked track."""
     als_factors: int = Field(default=128, ge=1)
@@ -82,9 +82,6 @@ class BaselineConfig(BaseModel):
 class ScoreRanking(ABC):
     """Ranks the catalogue by a score for every track; users without likes get the most popular tracks."""
 
-    recency: float | None = None
-    """How much more newer likes count in a list whose order is known; None: all lists are sets."""
-
     def __init__(self, config: BaselineConfig) -> None:
         self._config = config
         self._popularity: NDArray[np.float32]
@@ -97,13 +94,6 @@ class ScoreRanking(ABC):
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
         """The k best tracks of each row of ``likes`` that are not in the row; padded with -1."""
         return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
-
-    def rank_ordered(self, lists: csr_matrix, k: int) -> Ranked:
-        """The same for lists in their order, CSR (m x N), whose values are 1 + the age of each like: a like
-        counts (1 + age)^-recency of the newest."""
-        weighed = lists.astype(np.float32)
-        weighed.data **= -np.float32(self.recency or 0.0)
-        return self.rank(weighed, k)
 
 
 class Baseline(ScoreRanking):
@@ -118,6 +108,18 @@ class Baseline(ScoreRanking):
 
     name: ClassVar[str]
     """What it is called in the evaluation table."""
+
+    def __init__(self, config: BaselineConfig) -> None:
+        super().__init__(config)
+        self.recency: float | None = getattr(config, f"{self.name}_recency", None)
+        """How much more newer likes count in a list whose order is known; None: all lists are sets."""
+
+    def rank_ordered(self, lists: csr_matrix, k: int) -> Ranked:
+        """As ``rank``, for lists in their order, CSR (m x N), whose values are 1 + the age of each like: a
+        like counts (1 + age)^-recency of the newest."""
+        weighed = lists.astype(np.float32)
+        weighed.data **= -np.float32(self.recency or 0.0)
+        return self.rank(weighed, k)
 
     def fit(
         self,

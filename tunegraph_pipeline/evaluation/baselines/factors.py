@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines.common import (
     Baseline,
-    BaselineConfig,
     inverse_root,
     rank_in_blocks,
 )
@@ -44,10 +43,6 @@ class Als(Baseline):
     def tracks(self) -> NDArray[np.float32]:
         """float32[N, d], the vectors of the tracks."""
         return np.asarray(self._model.item_factors)
-
-    def __init__(self, config: BaselineConfig) -> None:
-        super().__init__(config)
-        self.recency = config.als_recency
 
     def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         config = self._config

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig
+from tunegraph_pipeline.evaluation.baselines.common import Baseline
 from tunegraph_pipeline.graph.csr import rows_of
 
 if TYPE_CHECKING:
@@ -72,10 +72,6 @@ class ItemKnn(_Neighbours):
 
     name = "item_knn"
 
-    def __init__(self, config: BaselineConfig) -> None:
-        super().__init__(config)
-        self.recency = config.item_knn_recency
-
     def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         from scipy.sparse import csr_matrix
 
@@ -100,10 +96,6 @@ class Rp3Beta(_Neighbours):
     """
 
     name = "rp3beta"
-
-    def __init__(self, config: BaselineConfig) -> None:
-        super().__init__(config)
-        self.recency = config.rp3beta_recency
 
     def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         from scipy.sparse import csr_matrix, diags_array
