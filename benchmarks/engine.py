@@ -57,14 +57,18 @@ from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline_tests.cluster.blocks import busy, waiting
 from tunegraph_pipeline_tests.cluster.ray_cluster import RayCluster, running_cluster
 
-ON_ENGINES = ("current_likes", "like_graph", "co_like_matrix", "weights", "recommendations")
-STAGES = (
+STEPS = (
     *("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix"),
     *("weights", "bundle", "recommendations"),
 )
-RESULTS = {"current_likes": ("current_likes", "last_observations"), "weights": ("weights",)}
-RESULTS |= {"recommendations": ("recommended",)}
-RESULTS |= {"like_graph": ("like_graph",), "co_like_matrix": ("co_like",)}
+RESULTS = {
+    "current_likes": ("current_likes", "last_observations"),
+    "like_graph": ("like_graph",),
+    "co_like_matrix": ("co_like",),
+    "weights": ("weights",),
+    "recommendations": ("recommended",),
+}
+"""The folders of the lake that have what a step made."""
 MOST_OVERHEAD, LEAST_SPEEDUP = 0.15, 1.7
 _WEIGHED_TRACKS = 40_000
 """Of how many tracks the weights are solved: enough for many groups."""
@@ -160,11 +164,11 @@ def run_stages(root: Path, nodes: list[int], *, kill: bool) -> dict[str, dict[st
             for process in [node, *node.children(recursive=True)]:
                 process.kill()
 
-    for name in STAGES:
+    for name in STEPS:
         start, before = time.perf_counter(), processor_seconds(nodes)
         with watched_by(watch):
-            if name in ONLY_HERE:
-                ONLY_HERE[name](lake)
+            if name in NO_STAGES:
+                NO_STAGES[name](lake)
             else:
                 stage(name).run(lake, **({"cut_off": LAST.isoformat()} if name == "current_likes" else {}))
         after = processor_seconds(nodes)
@@ -221,8 +225,8 @@ def recommendations(lake: Lake) -> None:
     np.save(folder / "rows.npy", rows.hash_rows(1).to_numpy())
 
 
-ONLY_HERE = {"weights": weights, "bundle": bundle, "recommendations": recommendations}
-"""What is run without the stage of its name."""
+NO_STAGES = {"weights": weights, "bundle": bundle, "recommendations": recommendations}
+"""Steps that are parts of stages, on a part of the tracks or users."""
 
 
 def hashed(root: Path, name: str) -> str:
@@ -262,7 +266,7 @@ def report(found: dict[str, dict[str, dict[str, Any]]], speedups: dict[str, floa
     """Print the table and the verdict; returns how this program exits."""
     ways = list(found)
     rows, wrong = [], []
-    for name in ON_ENGINES:
+    for name in RESULTS:
         costs = [found[way][name] for way in ways]
         same = len({cost["hash"] for cost in costs}) == 1
         wrong += [] if same else [f"{name} differs"]
@@ -274,7 +278,7 @@ def report(found: dict[str, dict[str, dict[str, Any]]], speedups: dict[str, floa
         )
     heads = [f"seconds, {way}" for way in ways] + [f"processor seconds, {way}" for way in ways[:-1]]
     print("\n" + markdown_table(["stage", *heads, "results"], rows, words=1))
-    total = {way: sum(found[way][name]["cpu"] for name in ON_ENGINES) for way in ways}
+    total = {way: sum(found[way][name]["cpu"] for name in RESULTS) for way in ways}
     for way in ways[1:-1]:
         overhead = total[way] / total["here"] - 1
         print(f"{way}: {overhead:+.1%} processor time")

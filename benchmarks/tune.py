@@ -213,6 +213,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.likes.is_dir():
+        if arguments.continuation:
+            parser.error("--continuation is for a file; a lake is split by time")
         split = before_the_test(arguments.likes, arguments.judged, arguments.seed)
         likes = split.train
         suited = list(SPACES)

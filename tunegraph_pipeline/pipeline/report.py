@@ -134,6 +134,7 @@ def _verdict(decision: Decision) -> dict[str, Any]:
     return {
         "challenger": decision.challenger,
         "champion": decision.champion,
+        "protocol": decision.protocol,
         "users": decision.users,
         "min_users": decision.settings["min_users"],
         "margin": decision.settings["margin"],

@@ -98,6 +98,7 @@ class GateVerdict(BaseModel):
 
     challenger: str
     champion: str | None
+    protocol: str = Field(description="What the two were judged by: `sets` or `continuation`.")
     users: int
     min_users: int
     margin: float

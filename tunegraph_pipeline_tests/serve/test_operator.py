@@ -189,6 +189,7 @@ def test_the_answers_are_those_of_the_lake_while_somebody_writes_it(lake: Lake, 
     gate = published["items"][0]["gate"]
     assert (gate["champion"], gate["metric"]) == (first["model"], "map@10")
     assert published["items"][0]["outcome"] == ("accepted" if gate["refusal"] is None else "refused")
+    assert gate["protocol"] in {"sets", "continuation"}
     assert gate["figures"]["map@10"]["low"] <= gate["figures"]["map@10"]["high"]
 
     newest = drift["models"][-1]

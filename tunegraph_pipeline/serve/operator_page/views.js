@@ -218,7 +218,7 @@ function verdict(gate) {
       ? element(
           "details",
           {},
-          element("summary", {}, `All figures, of ${count(gate.users, "user")}`),
+          element("summary", {}, `All figures, of ${count(gate.users, "user")}, by ${gate.protocol === "sets" ? "the rest of their lists" : "what they liked next"}`),
           table(
             "The gate's figures",
             [
