@@ -448,6 +448,7 @@ def test_who_presses_enter_before_an_answer_came_ticks_nothing_that_was_found_fo
         seen.page.fill("#search", track_name(8))
         seen.page.press("#search", "Enter")
     assert seen.liked() == []
+    seen.found()
     seen.after(lambda: seen.page.press("#search", "Enter"))
     assert seen.liked() == [track_id(8)]
 

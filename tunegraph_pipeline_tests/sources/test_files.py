@@ -689,7 +689,7 @@ def test_real_playlists_and_their_tracks_are_read_whole(shared_data: Path) -> No
     likes, tracks = read_files([folder / "train.parquet", folder / "tracks.parquet"])
     assert len(likes.likes) == 1_156_367
     assert likes.likes["user_id"].n_unique() == len(likes.users) == 50_446
-    assert likes.likes.row(0) == ("0", "1220", None)
+    assert likes.likes.row(0) == ("0", "1220", None, None)
     assert len(tracks.tracks) == 20_635
     assert tracks.tracks["artist_ids"].null_count() == 0
     assert tracks.tracks.select("track_id", "album_id", "artist_ids", "duration_ms").row(0) == (
