@@ -9,6 +9,7 @@ Ray, and leaves the same parcel. Results are taken in the order of the blocks.
 """
 
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -43,7 +44,9 @@ _LOOKS = 3
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
 )
-"""A task has one processor, and its libraries may take no more: their sums could differ, too."""
+"""A task has one processor, and its libraries may take no more: their sums could differ, too. Libraries read
+these once, when they are imported. A `runtime_env` would set them as well, but then Ray starts two programs
+for each process, and does not use those it has started ahead."""
 _SAME_EVERYWHERE = ("numpy", "scipy", "polars", "sparse-dot-topn", "torch")
 """The libraries whose versions must be those of the driver, as their results are."""
 
@@ -115,7 +118,7 @@ class RayEngine:
                         break
                     name = f"{step}-{number:07}"
                     with _as_lines(self._settings.address):
-                        task = submit(function, self._workspace, step, name, block)
+                        task = submit(run_block, function, self._workspace, step, name, block)
                     self._under_way.add(task)
                     waiting.append((name, task))
                     number += 1
@@ -221,7 +224,6 @@ def _joined(address: str) -> Any:
                 address=address,
                 log_to_driver=False,
                 logging_level="ERROR",
-                runtime_env={"env_vars": _ONE_THREAD},
             )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise _no_cluster(address, error) from error
@@ -305,30 +307,22 @@ def _no_cluster(address: str, error: Exception) -> EngineError:
 def _check_nodes(ray: Any) -> None:
     """Raise EngineError where a node has not what this process has."""
 
-    def ask() -> dict[str, str] | str:
-        # Sent as it is, not by name: the node may lack the package.
-        try:
-            from tunegraph_pipeline.engine.ray import installed
-        except ImportError as error:
-            return str(error)
-        return installed()
-
-    answers = _on_every_node(ray, ask)
+    answers = _on_every_node(ray, installed)
     done, late = ray.wait([*answers], num_returns=len(answers), timeout=_PROBE_SECONDS)
     mine = installed()
     for answer in done:
         where = answers[answer]["NodeManagerAddress"]
         try:
             theirs = ray.get(answer)
+        except ImportError as error:  # RayTaskError is of the class of what the task raised as well
+            raise EngineError(
+                f"the Ray node {where} lacks tunegraph-pipeline ({_first_line(error)}); install the same"
+                f" package there as here: {INSTALL}"
+            ) from error
         except ray.exceptions.RayError as error:
             raise EngineError(
                 f"the Ray node {where} cannot run a task ({_first_line(error)}); mend it or take it away"
             ) from error
-        if isinstance(theirs, str):
-            raise EngineError(
-                f"the Ray node {where} lacks tunegraph-pipeline ({theirs}); install the same package there"
-                f" as here: {INSTALL}"
-            )
         if differs := [name for name in mine if theirs.get(name) != mine[name]]:
             what = ", ".join(f"{name} {theirs.get(name)} instead of {mine[name]}" for name in differs)
             raise EngineError(f"the Ray node {where} has {what}; install there what is installed here")
@@ -341,10 +335,11 @@ def _check_nodes(ray: Any) -> None:
 def _on_every_node(ray: Any, work: Callable[..., Any], *given: Any) -> dict[Any, dict[str, Any]]:
     """Submit a task to each node that has processors; returns the node of each."""
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    submit = ray.remote(num_cpus=0, max_retries=0)(work)
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     return {
-        submit.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(*given): node
+        _submitting(num_cpus=0, max_retries=0, scheduling_strategy=strategy(node["NodeID"], soft=False))(
+            work, *given
+        ): node
         for node in nodes
     }
 
@@ -359,10 +354,25 @@ def _leave_every_node(workspace: Workspace) -> None:
 
 
 def _task(retries: int) -> Callable[..., Any]:
-    """What submits :func:`run_block`."""
-    options = {"num_cpus": 1, "max_retries": retries, "scheduling_strategy": "SPREAD"}
-    submit: Callable[..., Any] = _ray().remote(**options)(run_block).remote
-    return submit
+    """What submits work that has a processor of any node."""
+    return _submitting(num_cpus=1, max_retries=retries, scheduling_strategy="SPREAD")
+
+
+def _submitting(**options: Any) -> Callable[..., Any]:
+    """What submits a function of this package and what it is given, with these options of a task."""
+    one_thread = dict(_ONE_THREAD)
+
+    def with_one_thread(work: bytes) -> Any:
+        # Ray sends this function by value, so that it runs before anything imports a library.
+        import os
+        import pickle
+
+        os.environ.update(one_thread)
+        function, given = pickle.loads(work)  # noqa: S301  # from the driver, as all that Ray sends
+        return function(*given)
+
+    remote = _ray().remote(**options)(with_one_thread)
+    return lambda function, *given: remote.remote(pickle.dumps((function, given)))
 
 
 def _await(task: Any) -> None:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from tunegraph_pipeline.engine.engine import Outputs, Parcel
 from tunegraph_pipeline.errors import InputError
@@ -17,6 +18,16 @@ STUCK_VARIABLE = "TUNEGRAPH_TEST_STUCK"
 def scaled(inputs: Parcel, block: int) -> Outputs:
     """The shared values times the block."""
     return {"values": inputs.array("values") * block}
+
+
+def pools(inputs: Parcel, block: int) -> Outputs:
+    """How many threads polars has, and those of each other library that has its own."""
+    import scipy.linalg  # noqa: F401  # it has one
+    from threadpoolctl import threadpool_info
+
+    return {
+        "threads": np.array([pl.thread_pool_size(), *(pool["num_threads"] for pool in threadpool_info())])
+    }
 
 
 def stuck_on_some_nodes(inputs: Parcel, block: int) -> Outputs:

@@ -27,6 +27,7 @@ from tunegraph_pipeline.pipeline import co_like_matrix, current_likes, like_grap
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline_tests.cluster.blocks import (
     STUCK_VARIABLE,
+    pools,
     refused,
     scaled,
     stuck,
@@ -95,6 +96,12 @@ def test_results_come_in_the_order_of_the_blocks(engine: RayEngine) -> None:
     blocks = [3, 1, 2, *range(20)]
     expected = [found.array("values").tolist() for found in LOCAL.run(scaled, blocks, VALUES)]
     assert [found.array("values").tolist() for found in engine.run(scaled, blocks, VALUES)] == expected
+
+
+def test_libraries_have_one_thread_in_a_task(engine: RayEngine) -> None:
+    for parcel in engine.run(pools, range(2), {}):
+        assert len(parcel.array("threads")) > 1
+        assert parcel.array("threads").max() == 1
 
 
 def test_what_a_block_raises_is_raised_here_and_nothing_is_left(
