@@ -29,9 +29,18 @@ from tunegraph_pipeline.graph.split import (
     pair_folds,
 )
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
-from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
+from tunegraph_pipeline.lake.arrays import (
+    ArrayFolder,
+    Bool,
+    GrowingArray,
+    GrowingStrings,
+    Int8,
+    Int32,
+    Int64,
+    StringColumn,
+)
 from tunegraph_pipeline.lake.tables import TableFiles
-from tunegraph_pipeline.lake.text_columns import as_column, as_series, end_to_end, joined
+from tunegraph_pipeline.lake.text_columns import as_column, as_series
 from tunegraph_pipeline.lake.user_ranges import AnyRange, UserRange
 
 if TYPE_CHECKING:
@@ -264,8 +273,10 @@ def joined_graph(
 ) -> LikeGraph:
     """The graph of parts whose ranges of users follow one another. Raises LakeError where they overlap, or
     are of more users than a graph may have."""
-    columns: list[StringColumn] = []
-    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("lengths", "hashes", "indices", "fold")}
+    user_ids = GrowingStrings()
+    ends, hashes = GrowingArray(np.int64), GrowingArray(np.uint64)
+    indices, fold = GrowingArray(np.int32), GrowingArray(np.int8)
+    ends.append(np.zeros(1, np.int64))
     last: str | None = None
     for part in parts:
         users = part.strings("users")
@@ -274,20 +285,20 @@ def joined_graph(
         if last is not None and users[0] <= last:
             raise LakeError("the current likes are not in the order of users; materialise the table again")
         last = users[len(users) - 1]
-        columns.append(users)
-        found["lengths"].append(np.diff(part.array("indptr")))
-        for name in ("hashes", "indices", "fold"):
-            found[name].append(part.array(name))
-    lengths = end_to_end(found["lengths"], np.int64)
-    if len(lengths) > _MOST_USERS:
-        raise LakeError(f"a like graph holds at most {_MOST_USERS:,} users, and there are {len(lengths):,}")
-    user_hash = end_to_end(found["hashes"], np.uint64)
+        user_ids.append(users)
+        ends.append(part.array("indptr")[1:] + len(indices))
+        hashes.append(part.array("hashes"))
+        indices.append(part.array("indices"))
+        fold.append(part.array("fold"))
+    if len(hashes) > _MOST_USERS:
+        raise LakeError(f"a like graph holds at most {_MOST_USERS:,} users, and there are {len(hashes):,}")
+    user_hash = hashes.whole()
     calibration = calibration_users(user_hash, calibration_share)
     return LikeGraph(
-        user_ids=joined(columns),
-        indptr=offsets_of(lengths),
-        indices=end_to_end(found["indices"], np.int32),
-        fold=end_to_end(found["fold"], np.int8),
+        user_ids=user_ids.whole(),
+        indptr=ends.whole(),
+        indices=indices.whole(),
+        fold=fold.whole(),
         calibration=calibration,
         judge=calibration & calibration_judges(user_hash),
         canonical=canonical.astype(np.int32, copy=False),

@@ -1,8 +1,9 @@
 """Folders of numpy arrays that are mapped, never loaded: the form of every matrix and of the bundle.
 
 Here: writing and opening such a folder, the types of arrays, columns of strings as a UTF-8 blob with offsets,
-streaming an array larger than memory. Not here: staging and renaming (`storage`), or what arrays mean. numpy
-and the standard library alone, because the torch-free query opens its bundle with this.
+appending to an array in memory, and streaming one that is larger than memory. Not here: staging and renaming
+(`storage`), or what arrays mean. numpy and the standard library alone, because the torch-free query opens its
+bundle with this.
 """
 
 import hashlib
@@ -87,6 +88,53 @@ class StringColumn:
         blob = self.bytes.tobytes()
         bounds = self.offsets.tolist()
         return [blob[start:end].decode() for start, end in pairwise(bounds)]
+
+
+class GrowingArray:
+    """A one-dimensional array in memory that parts are appended to, so that nobody keeps them all beside it.
+
+    >>> growing = GrowingArray(np.int32)
+    >>> growing.append(np.arange(2))
+    >>> growing.append(np.arange(3))
+    >>> growing.whole().tolist()
+    [0, 1, 0, 1, 2]
+    """
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._room = np.zeros(0, dtype)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, part: NDArray[Any]) -> None:
+        start, self._length = self._length, self._length + len(part)
+        if self._length > len(self._room):
+            # Of a large array the system moves pages, not bytes.
+            room = max(self._length, len(self._room) * 9 // 8)
+            self._room.resize(room, refcheck=False)
+        self._room[start : self._length] = part
+
+    def whole(self) -> NDArray[Any]:
+        """All parts, one after the other; nothing may be appended any more."""
+        self._room.resize(self._length, refcheck=False)
+        return self._room
+
+
+class GrowingStrings:
+    """The same, for columns of strings."""
+
+    def __init__(self) -> None:
+        self._bytes, self._offsets = GrowingArray(np.uint8), GrowingArray(np.int64)
+        self._offsets.append(np.zeros(1, np.int64))
+
+    def append(self, part: StringColumn) -> None:
+        self._offsets.append(part.offsets[1:] + (len(self._bytes) - part.offsets[0]))
+        self._bytes.append(part.bytes[part.offsets[0] : part.offsets[-1]])
+
+    def whole(self) -> StringColumn:
+        """All strings, column after column; nothing may be appended any more."""
+        return StringColumn(self._bytes.whole(), self._offsets.whole())
 
 
 class ArrayAppender:

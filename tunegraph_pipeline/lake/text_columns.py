@@ -6,10 +6,8 @@ Here: `StringColumn` to and from polars. Not here: the column itself (`arrays`),
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tunegraph_pipeline.lake.arrays import StringColumn
 
@@ -34,24 +32,3 @@ def as_column(series: pl.Series) -> StringColumn:
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     text = np.frombuffer(b"" if data is None else data, dtype=np.uint8)[bounds[0] : bounds[-1]]
     return StringColumn(text, bounds - bounds[0])
-
-
-def joined(columns: list[StringColumn]) -> StringColumn:
-    """The strings of all columns, one column after the other. Empties the list, as :func:`end_to_end`."""
-    texts = [column.bytes for column in columns]
-    lengths = [np.zeros(1, np.int64), *(np.diff(column.offsets) for column in columns)]
-    columns.clear()
-    offsets = end_to_end(lengths, np.int64)
-    return StringColumn(end_to_end(texts, np.uint8), np.cumsum(offsets, out=offsets))
-
-
-def end_to_end(parts: list[NDArray[Any]], dtype: npt.DTypeLike) -> NDArray[Any]:
-    """The entries of all parts, one part after the other. Empties the list as it goes, so that the parts
-    and their copy are not both in memory as a whole."""
-    whole = np.empty(sum(map(len, parts)), dtype)
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.arrays import (
+    ArrayAppender,
+    ArrayFolder,
+    GrowingStrings,
+    StringColumn,
+    write_arrays,
+)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
@@ -104,3 +110,15 @@ def test_damage_anywhere_is_refused_or_does_no_harm(tmp_path: Path, name: str) -
                 opened.verify()
                 assert name == "manifest.json"  # of which there is no checksum
                 assert {part: opened[part].tolist() for part in sound} == sound
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=5)))
+def test_growing_strings_are_those_of_all_parts(parts: list[list[str]]) -> None:
+    growing = GrowingStrings()
+    for part in parts:
+        column = StringColumn.from_strings(["before", *part])
+        growing.append(StringColumn(column.bytes, column.offsets[1:]))  # a part of another column
+    found, expected = growing.whole(), StringColumn.from_strings([text for part in parts for text in part])
+    assert found.tolist() == expected.tolist()
+    np.testing.assert_array_equal(found.bytes, expected.bytes)
+    np.testing.assert_array_equal(found.offsets, expected.offsets)
