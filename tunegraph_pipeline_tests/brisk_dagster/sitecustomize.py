@@ -17,7 +17,10 @@ if sys.orig_argv[1:3] == ["-m", "dagster._daemon"]:
     controller.THREAD_CHECK_INTERVAL = 1  # after which it notices Ctrl-C, not 5
 
 if sys.orig_argv[1:5] == ["-m", "dagster", "api", "grpc"]:
-    # Each run is a process, forked off one that has loaded what takes a run three seconds to load.
+    # Each run is a process, forked off one that has loaded what takes a run three seconds to load. Not what
+    # starts threads, as polars does.
     forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["dagster", "torch"])
+    forking.set_forkserver_preload(
+        ["dagster._cli.utils", "dagster._core.storage.event_log", "dagster._grpc.impl", "duckdb", "torch"]
+    )
     multiprocessing.get_context = lambda _method=None: forking  # type: ignore[assignment]
