@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tunegraph_pipeline_tests.lean_command import BLANK_PLOT, in_a_row, keeping_no_events
+from tunegraph_pipeline_tests.lean_command import (
+    BLANK_PLOT,
+    few_query_times,
+    in_a_row,
+    keeping_no_events,
+    without_migrations,
+)
 
 # The tests run in parallel, a process a core: more threads than that mostly wait for one another. It is read
 # when torch, BLAS and polars load, and processes that tests start inherit it.
@@ -77,14 +83,16 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module")
 def blank_plots() -> Iterator[None]:
-    """Plots are empty in this process, and songs lie in a row on the map: drawing and laying out take longer
-    than the rest of a small refresh."""
+    """In this process plots are empty, songs lie in a row on the map, and few queries are timed: that takes
+    longer than the rest of a small refresh."""
     from tunegraph_pipeline.evaluation import plots
+    from tunegraph_pipeline.pipeline import publish
     from tunegraph_pipeline.training import song_map
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "_picture", lambda *_: BLANK_PLOT)
         patch.setattr(song_map, "_laid_out", in_a_row)
+        patch.setattr(publish, "query_times", few_query_times)
         yield
 
 
@@ -107,6 +115,8 @@ def no_history() -> Iterator[None]:
         patch.setattr(DagsterInstance, "from_config", instance)
         for method, instead in keeping_no_events().items():
             patch.setattr(InMemoryEventLogStorage, method, instead)
+        for module in without_migrations():
+            patch.setattr(module, "stamp_alembic_rev", lambda *_: None)
         yield
 
 

@@ -1,5 +1,5 @@
 """A command of `tunegraph` in a process of its own, without what costs most in a small refresh and no test of
-such a process looks at: plots, the layout of the map, and syncing to disk.
+such a process looks at: plots, the layout of the map, the times of queries, and syncing to disk.
 
     python -m tunegraph_pipeline_tests.lean_command refresh --lake DIR
 
@@ -10,9 +10,13 @@ a user starts it (`test_cli.TUNEGRAPH`).
 import os
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunegraph_pipeline.evaluation.query_time import QueryTimes, query_times
+from tunegraph_pipeline.recommend.recommender import Recommender
 
 BLANK_PLOT = b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xaeB`\x82"
 """The shortest that is a PNG."""
@@ -27,14 +31,21 @@ def in_a_row(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     return np.arange(2.0 * len(embeddings)).reshape(-1, 2)
 
 
+def few_query_times(recommender: Recommender) -> QueryTimes:
+    """The times of five queries, not 200."""
+    return query_times(recommender, queries=5)
+
+
 def make_lean() -> None:
     """Leave these out in this process, from now on."""
     from tunegraph_pipeline.evaluation import plots
+    from tunegraph_pipeline.pipeline import publish
     from tunegraph_pipeline.training import song_map
 
     os.fsync = lambda _: None  # type: ignore[assignment]
     plots._picture = lambda *_: BLANK_PLOT
     song_map._laid_out = in_a_row
+    publish.query_times = few_query_times  # type: ignore[assignment, attr-defined]
 
 
 def keeping_no_events() -> dict[str, Callable[..., object]]:
@@ -50,6 +61,15 @@ def keeping_no_events() -> dict[str, Callable[..., object]]:
     }
 
 
+def without_migrations() -> tuple[ModuleType, ...]:
+    """Modules of Dagster's storage in memory. By `stamp_alembic_rev` each new one loads a hundred migrations,
+    to note that it needs none."""
+    from dagster._core.storage.event_log import in_memory as events
+    from dagster._core.storage.runs import in_memory as runs
+
+    return events, runs
+
+
 def leave_no_history() -> None:
     """Have jobs of this process leave no history, in the lake or in memory."""
     from dagster import DagsterInstance
@@ -58,6 +78,8 @@ def leave_no_history() -> None:
     DagsterInstance.from_config = lambda *_: DagsterInstance.ephemeral()  # type: ignore[method-assign]
     for method, instead in keeping_no_events().items():
         setattr(InMemoryEventLogStorage, method, instead)
+    for module in without_migrations():
+        module.stamp_alembic_rev = lambda *_: None  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -5,18 +5,17 @@ That both leave the same lake is for `pipeline/test_stages.py` to say.
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
 
-from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import publish
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stages import STAGES, Stage
+from tunegraph_pipeline_tests.lean_command import few_query_times
 
 GRAPH = ("likes_from_plays", "current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
 SERVING = ("serving_bundle", "user_recommendations", "evaluation", "retention")
@@ -63,7 +62,7 @@ def _run(one: Stage, lake: Lake, days: list[date], today: date, options: Mapping
         return one.run(lake, today=today, **options)
     if one.name == "serving_bundle":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(publish, "query_times", partial(query_times, queries=5))
+            patch.setattr(publish, "query_times", few_query_times)
             return one.run(lake, **options)
     if one.name == "evaluation":
         return one.run(lake, run_id="test", **options)

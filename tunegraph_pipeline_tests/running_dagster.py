@@ -18,7 +18,8 @@ import pytest
 
 from tunegraph_pipeline.orchestration.history import project_file
 
-PATIENCE = 400.0  # seconds; a daemon looks for backfills every 30 and for schedules every minute
+PATIENCE = 400.0  # seconds; a daemon looks for schedules every minute
+BRISK_DAGSTER = Path(__file__).with_name("brisk_dagster")
 Found = TypeVar("Found")
 
 WHERE = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
@@ -130,7 +131,7 @@ def running_dagster(
         **chosen,
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
-        "PYTHONPATH": str(project_file("workspace.yaml").parent),
+        "PYTHONPATH": os.pathsep.join(map(str, (BRISK_DAGSTER, project_file("workspace.yaml").parent))),
     }
     with log.open("wb") as output:
         process = subprocess.Popen(

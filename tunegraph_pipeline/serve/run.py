@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from uvicorn import Config, Server
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
@@ -126,6 +126,7 @@ def _serve_with_workers(
     os.environ[_METRICS_FOLDER] = str(metrics_folder)
     os.environ[ENVIRONMENT] = settings.model_dump_json()
     config = _config("tunegraph_pipeline.serve.app:of_environment", settings, factory=True)
+    multiprocess.Process = _Worker  # type: ignore[misc]  # the supervisor makes them by this name
     supervisor = _Supervisor(config, [listener], announce)
     supervisor.run()
     if supervisor.failed:
@@ -143,6 +144,15 @@ class _AnnouncingServer(Server):
         await super().startup(sockets)
         if self.started:
             self._announce()
+
+
+class _Worker(multiprocess.Process):
+    """If it dies while it is asked whether it lives, that is noticed at once, not when its time to answer is
+    over: here its end of the line is closed."""
+
+    def start(self) -> None:
+        super().start()
+        self.child_conn.close()
 
 
 class _Supervisor(Multiprocess):

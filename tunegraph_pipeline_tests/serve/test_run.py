@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from uvicorn import Config
 
 from tunegraph_pipeline.recommend.bundle import CURRENT
-from tunegraph_pipeline.serve.run import _with_files_for_connections
+from tunegraph_pipeline.serve.run import _with_files_for_connections, _Worker
 from tunegraph_pipeline.serve.settings import ServiceSettings
 from tunegraph_pipeline.words import counted
 from tunegraph_pipeline_tests.serve.conftest import RunningService, StartService, track_id
@@ -194,6 +195,23 @@ def test_a_killed_worker_is_replaced_and_takes_only_what_it_was_at(running_servi
     assert {status for status, _ in asking.answers} == {200}
     assert other.is_running()
     assert all("Protocol" in failure or "Read" in failure for failure in asking.failures)
+
+
+@pytest.mark.timeout(180)
+def test_one_that_dies_while_it_is_asked_whether_it_lives_is_not_waited_for() -> None:
+    worker = _Worker(Config("starlette.applications:Starlette", factory=True, log_config=None), [])
+    worker.start()
+    try:
+        assert worker.ping(60)
+        asked = psutil.Process(worker.pid)
+        asked.suspend()
+        while worker.ping(0.5):
+            pass
+        threading.Timer(0.3, asked.kill).start()
+        assert not worker.ping(100_000)
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_workers_are_counted_together_and_share_the_mapped_bundle(running_service: StartService) -> None:
