@@ -104,7 +104,8 @@ def run(
             )
             origin = origin_of(lake, today, full=full)
             log(origin.description)
-            version = f"{cut_off}-" + digest([trained_on, *origin.basis(settings)])
+            basis = [*origin.basis(settings), *settings.of_refit()]
+            version = f"{cut_off}-" + digest([trained_on, *basis])
             checkpoint = lake.checkpoint(f"model-{version}")
             if full:
                 checkpoint.unlink(missing_ok=True)
@@ -416,8 +417,7 @@ def laid_out(
 def data_digest(
     graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """A digest of all that a training from scratch, and its refit, depend on: likes, folds, content, id map,
-    settings. Not
+    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings. Not
     of the order of lists, by which the continuation is chosen: where that alone changed, the model stays."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
@@ -431,7 +431,6 @@ def data_digest(
             id_map_fingerprint(ids),
             held_out,
             settings.from_scratch(),
-            *settings.of_refit(),
         ]
     )
 

@@ -214,11 +214,12 @@ def test_without_a_refit_what_is_judged_is_served_and_it_is_the_same(days: Days,
         lake.read("evaluation").filter(model="served")["value"].to_list() for lake in (lake, days.whole[0])
     ]
     assert figures[0] == figures[1]
-    # Once it is turned on, the next model starts from this one, and is served refitted.
+    # Turning it on trains nothing. The next model starts from this one, and is served refitted.
     lake.set_section("training", TRAINING)
-    run_stages(Lake.open(lake.root), "refresh", FIRST, FIRST)
+    assert run_stages(lake, "refresh", FIRST, FIRST)["trained_model"].how == "reused"
+    lake = refresh(lake, SECOND)
     assert model_of(lake).facts["trained"] == f"warm start from {model.facts['version']}"
-    assert live(lake).facts["refitted_on"] is not None
+    assert live(lake).facts["refitted_on"]["cut_off"] == SECOND.isoformat()
 
 
 def test_a_rollback_serves_what_was_served_before(days: Days, tmp_path: Path) -> None:
