@@ -4,11 +4,11 @@ Here: lining up arrays, and the index. Not here: the form of a bundle (`recommen
 live (`publish`).
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,12 +78,12 @@ def judged_bundle(lake: Lake, bundle: Bundle) -> Iterator[Bundle]:
         return
     check_judgeable(lake, bundle)
     model = ArrayFolder.verified(lake.version_folder("models", bundle.model_version))
-    lake.staging.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="judged-", dir=lake.staging) as folder:
-        write_bundle(
-            Path(folder) / bundle.version, judged_content(open_like_graph(lake), model, bundle.version)
-        )
-        yield Bundle.open(Path(folder) / bundle.version)
+    folder = lake.staging / f"judged-{bundle.version}"  # a killed run's is swept with all drafts
+    write_bundle(folder, judged_content(open_like_graph(lake), model, bundle.version))
+    try:
+        yield Bundle.open(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_judgeable(lake: Lake, bundle: Bundle) -> None:

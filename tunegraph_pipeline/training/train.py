@@ -154,7 +154,7 @@ class TrainingConfig(BaseModel):
     """Whether what is served learns, after all was chosen, from the likes that were held out as well."""
     refit_epochs: int | None = Field(default=None, ge=0)
     """Passes over the users in that, at the learning rate of a warm start. None: as many as in a warm start;
-    0: the neighbour weights alone, which are solved."""
+    0: nothing is learned, only the neighbour weights are solved, and tracks placed by today's neighbours."""
 
     def temperature_for(self, likes_per_track: float) -> float:
         """The temperature, given the mean number of training likes per track that has any."""
@@ -362,8 +362,9 @@ def refit(
     from those that were held out of ``data``. None where nothing was.
 
     The blend, the reserve and whatever else was chosen by held-out likes stay those of ``model``, which is
-    not changed. Neighbour weights and pooling weights are computed again; embeddings and biases go on from
-    those of the model for the few epochs of a refit, and the space is turned back onto that of the model.
+    not changed. Neighbour weights and pooling weights are computed again. Vectors and biases go on from those
+    of the model for the few epochs of a refit, tracks that are new to it start as in a warm start, and the
+    neighbours in the encoder are those of today. The space is turned back onto that of the model.
 
     Other arguments, determinism and errors as of :func:`train`.
     """
@@ -383,14 +384,6 @@ def refit(
     # The tags are the same and in the same rows, so that their numbers will do for names.
     artists, albums = [str(row) for row in range(n_artists)], [str(row) for row in range(n_albums)]
     everything = replace(data, train=likes, artists=artists, albums=albums)
-    if not config.warm_epochs:
-        return ServedArrays(
-            embeddings=model.embeddings,
-            pooling_weight=_pooling_weight(everything, config),
-            **_as_arrays(_matrix(_neighbour_weights(everything, config, engine, progress), likes.shape[1])),
-            prior=model.prior,
-            placed=model.placed,
-        )
     start = Start(model.tensors, artists, albums, model.blend, _TURN_OF_REFIT)
     learned, _ = _learn(
         everything,

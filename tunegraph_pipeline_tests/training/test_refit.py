@@ -96,10 +96,11 @@ def test_every_held_out_like_counts(model: TrainedModel) -> None:
         assert not np.array_equal(getattr(one, name), getattr(other, name)), name
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
 def test_its_space_is_that_of_the_model_and_a_song_that_only_held_out_likes_know_gets_a_place(
-    model: TrainedModel,
+    model: TrainedModel, epochs: int
 ) -> None:
-    found = refitted(model, held_out(1))
+    found = refitted(model, held_out(1), CONFIG.model_copy(update={"refit_epochs": epochs}))
     np.testing.assert_allclose(np.linalg.norm(found.embeddings, axis=1), 1, rtol=1e-5)
     cosines = np.einsum("ij,ij->i", found.embeddings, model.embeddings)
     assert cosines[:-1].mean() > 0.9
@@ -118,13 +119,18 @@ def test_with_nothing_held_out_there_is_nothing_to_refit(model: TrainedModel) ->
     assert refit(model, data, data.train, CONFIG) is None
 
 
-def test_without_epochs_the_table_stays_and_the_weights_are_solved_again(model: TrainedModel) -> None:
-    weights_alone = CONFIG.model_copy(update={"refit_epochs": 0})
-    found, whole = refitted(model, held_out(1), weights_alone), refitted(model, held_out(1))
-    for name in ("embeddings", "prior", "placed"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(model, name), err_msg=name)
+def test_without_epochs_no_vector_changes_but_by_its_neighbours(model: TrainedModel) -> None:
+    """Without a graph in the encoder, tracks stay where they were, and only one new to the model moves."""
+    solved_alone = CONFIG.model_copy(update={"refit_epochs": 0})
+    found, whole = refitted(model, held_out(1), solved_alone), refitted(model, held_out(1))
     for name in SOLVED:
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name), err_msg=name)
+    np.testing.assert_array_equal(found.prior[:-1], model.prior[:-1])
+    assert not np.array_equal(found.embeddings, model.embeddings)
+    no_graph = solved_alone.model_copy(update={"encoder": "none"})
+    alone = train(data_of(liked()), no_graph)
+    same = refitted(alone, held_out(1), no_graph)
+    np.testing.assert_allclose(same.embeddings[:-1], alone.embeddings[:-1], atol=1e-5)
 
 
 def test_rules_that_follow_from_the_likes_a_track_stay_those_of_the_judged_model() -> None:
