@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.errors import InputError, LakeError, LibraryMissingError
+from tunegraph_pipeline.errors import BundleError, LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.array_spec import NEUTRAL
@@ -66,34 +66,27 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
 
 
 @contextmanager
-def judged_bundle(lake: Lake, bundle: Bundle) -> Iterator[Bundle]:
+def judged_bundle(lake: Lake, bundle: Bundle) -> Iterator[Bundle | None]:
     """The bundle to judge in place of ``bundle``, one of today's: itself, unless its model was refitted.
 
     Else one of the model as it was before, which no held-out like had a part in: ranking by the same likes,
-    without names, users and index, for as long as the context lasts. Raises InputError where the model is not
-    there any more, BundleError where it is damaged.
+    without names, users and index, for as long as the context lasts. None where that model is lost or
+    damaged, and with it what has not seen the likes that are held out.
     """
     if bundle.facts.get("refitted_on") is None:
         yield bundle
         return
-    check_judgeable(lake, bundle)
-    model = ArrayFolder.verified(lake.version_folder("models", bundle.model_version))
+    try:
+        model = ArrayFolder.verified(lake.version_folder("models", bundle.model_version))
+    except BundleError:
+        yield None
+        return
     folder = lake.staging / f"judged-{bundle.version}"  # a killed run's is swept with all drafts
     write_bundle(folder, judged_content(open_like_graph(lake), model, bundle.version))
     try:
         yield Bundle.open(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_judgeable(lake: Lake, bundle: Bundle) -> None:
-    """Raise InputError where `judged_bundle` would, because the model of a refitted bundle is not there."""
-    version = bundle.model_version
-    if bundle.facts.get("refitted_on") is not None and not lake.has_version("models", version):
-        raise InputError(
-            f"model {version} is not there, and what is served of it has learned from the held-out likes;"
-            " restore it from a backup"
-        )
 
 
 def what_is_served(refitted_on: Mapping[str, Any] | None) -> str:

@@ -118,7 +118,7 @@ def judge_gate(lake: Lake, recommender: "Recommender", *, k: int) -> Judgement:
     likes. Likes of the fold that a live model of an earlier day saw are left out, and a model that was
     refitted is judged as it was before.
 
-    Raises InputError where no like is held out, or the judged model is not there.
+    Raises InputError where no like is held out, or the judged model is lost.
     """
     from tunegraph_pipeline.recommend.recommender import Recommender as Judged
 
@@ -128,6 +128,11 @@ def judge_gate(lake: Lake, recommender: "Recommender", *, k: int) -> Judgement:
     held_out = replace(held_out_fold(graph.matrix(), gate), own=own)
     config, train = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH), graph.training_matrix()
     with judged_bundle(lake, recommender.bundle) as bundle:
+        if bundle is None:
+            raise InputError(
+                f"model {recommender.bundle.model_version} is lost, and what is served of it has learned from"
+                " the held-out likes"
+            )
         judged = recommender if bundle is recommender.bundle else Judged(bundle)
         found = _judge(judged, held_out, train, config, k=k, progress=report_progress)
     if judged is not recommender:

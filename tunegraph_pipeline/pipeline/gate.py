@@ -33,7 +33,7 @@ from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
-from tunegraph_pipeline.progress import report_progress
+from tunegraph_pipeline.progress import report_note, report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.publication import CONTINUATION, SETS, Decision, last_judged, live_model
 
@@ -46,15 +46,22 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
     same two bundles are not judged again by the same settings.
 
     A model that was refitted is judged as it was before, by `judged_bundle`; the decision is about the bundle
-    that is served of it.
+    that is served of it. Where that of the live model is lost, it is judged as it is served, and reported: it
+    has learned from the likes that it is judged by, so it is judged too well and rather stays live.
     """
     settings = lake.section("gate", GateSettings)
     before = _decided(lake, champion, challenger, settings)
     if before is not None:
         figures, users, counts, protocol = before.figures, before.users, before.counts, before.protocol
     else:
-        with judged_bundle(lake, champion) as before_refit, judged_bundle(lake, challenger) as new:
-            protocol, asked, compared = _compared(lake, before_refit, new, settings)
+        with judged_bundle(lake, champion) as old, judged_bundle(lake, challenger) as new:
+            if old is None:
+                report_note(
+                    f"the live model {champion.model_version} is lost, so it is judged as it is served, which"
+                    " has learned from the held-out likes; if a good model is refused, publish it with"
+                    ' `tunegraph publish --override "why"`'
+                )
+            protocol, asked, compared = _compared(lake, old or champion, new or challenger, settings)
         users = asked.n_users
         figures = {f"{name}@{settings.k}": _plain(one) for name, one in compared.items()}
         counts = {

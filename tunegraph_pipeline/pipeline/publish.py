@@ -19,7 +19,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.alone import end_run, why_alone
-from tunegraph_pipeline.pipeline.bundle import bundle_of, check_judgeable, what_is_served
+from tunegraph_pipeline.pipeline.bundle import bundle_of, what_is_served
 from tunegraph_pipeline.pipeline.gate import against_popularity, decide, refused_first, unjudged
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
@@ -177,7 +177,6 @@ def _judged(lake: Lake, live: str, override: str) -> tuple[Bundle, Decision]:
     challenger = bundle_of(lake, lake.current_version("models"))
     try:
         champion = bundle_of(lake, live)
-        check_judgeable(lake, champion)
     except TuneGraphError as error:
         if not override:
             why = str(error).rpartition("; ")[0] or error  # without its advice, which is to refresh

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.array_spec import specs_of
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -18,7 +18,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.models.arrays import REFITTED, ServedArrays
-from tunegraph_pipeline.pipeline.bundle import bundle_of, judged_bundle
+from tunegraph_pipeline.pipeline.bundle import judged_bundle
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS
@@ -26,6 +26,7 @@ from tunegraph_pipeline.pipeline.publish import publish_current
 from tunegraph_pipeline.pipeline.rollback import roll_back
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.verify.run import verify
+from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import publications
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -175,6 +176,7 @@ def test_gate_and_evaluation_judge_the_model_as_it_was_before(days: Days) -> Non
     served = live(lake)
     assert last.decision.bundle == served.version
     with judged_bundle(lake, served) as judged:
+        assert judged is not None
         model = model_of(lake)
         for name in IN_A_BUNDLE:
             np.testing.assert_array_equal(getattr(judged, name), model[name], err_msg=name)
@@ -255,20 +257,22 @@ def same_arrays(lake: Lake, other: Lake) -> bool:
     )
 
 
-def test_a_refitted_bundle_without_its_model_is_not_judged(days: Days, tmp_path: Path) -> None:
-    """What it has learned from the held-out likes would count as quality."""
+def test_what_a_lost_model_served_is_no_figure_and_the_gate_says_what_it_took(
+    days: Days, tmp_path: Path
+) -> None:
+    """It has learned from the held-out likes, so it would be judged too well."""
     lake = copy_of(days.whole[1], tmp_path)
-    bundle = live(lake)
+    bundle, first = live(lake), publications(lake.serving)[0].model
     shutil.rmtree(lake.version_folder("models", bundle.model_version))
-    lake.set_current("models", publications(lake.serving)[0].model)
-    with pytest.raises(InputError, match="has learned from the held-out likes"):
+    with pytest.raises(InputError, match=f"model {bundle.model_version} is lost"):
         judge_gate(lake, Recommender(bundle), k=10)
-    with pytest.raises(LakeError, match=rf"{bundle.model_version} cannot be judged against .* is not there"):
-        publish_current(lake, "")
-    accepted, decision = publish_current(lake, "the model was lost")
-    assert accepted.version == bundle_of(lake, accepted.model_version).version
+    lake.set_current("models", first)
+    notes: list[str] = []
+    with watched_by(lambda *_: None, notes.append):
+        _, decision = publish_current(lake, "")
     assert decision is not None
-    assert "could not be judged" in decision.objection
+    assert (decision.champion, decision.challenger) == (bundle.model_version, first)
+    assert notes[0].startswith(f"the live model {bundle.model_version} is lost")
 
 
 def copy_of(lake: Lake, folder: Path) -> Lake:
