@@ -48,7 +48,7 @@ def everything(likes: np.ndarray, held_out: np.ndarray) -> csr_matrix:
 
 def held_out(seed: int) -> np.ndarray:
     """A few likes beside those of `liked`, and one of the track that nobody else likes."""
-    more = (np.random.default_rng(seed).random((60, N_TRACKS)) < 0.04) & ~liked()
+    more: np.ndarray = (np.random.default_rng(seed).random((60, N_TRACKS)) < 0.04) & ~liked()
     more[:, -1] = False
     more[seed, -1] = True
     return more
