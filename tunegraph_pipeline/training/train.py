@@ -152,9 +152,9 @@ class TrainingConfig(BaseModel):
 
     refit: bool = True
     """Whether what is served learns, after all was chosen, from the likes that were held out as well."""
-    refit_epochs: int | None = Field(default=None, ge=0)
-    """Passes over the users in that, at the learning rate of a warm start. None: as many as in a warm start;
-    0: nothing is learned, only the neighbour weights are solved, and tracks placed by today's neighbours."""
+    refit_epochs: int = Field(default=0, ge=0)
+    """Passes over the users in that, at the learning rate of a warm start. 0: the neighbour weights are
+    solved, and tracks are placed by their neighbours of today, which takes a fraction of a pass."""
 
     def temperature_for(self, likes_per_track: float) -> float:
         """The temperature, given the mean number of training likes per track that has any."""
@@ -187,17 +187,13 @@ class TrainingConfig(BaseModel):
         default = max(1, round(self.epochs_for(n_users) / 7))
         return default if self.warm_epochs is None else self.warm_epochs
 
-    def refit_epochs_for(self, n_users: int) -> int:
-        """Epochs of a refit, given the same."""
-        return self.warm_epochs_for(n_users) if self.refit_epochs is None else self.refit_epochs
-
     def is_sampled(self, n_tracks: int) -> bool:
         """Whether a step draws tracks from a catalogue of this size, and places no others."""
         return n_tracks > self.full_softmax_tracks
 
     def of_refit(self) -> list[Any]:
         """The settings that a refit depends on besides, as JSON; [] without one."""
-        return [self.refit_epochs, self.warm_epochs, self.warm_learning_rate] if self.refit else []
+        return [self.refit_epochs, self.warm_learning_rate] if self.refit else []
 
     def from_scratch(self) -> dict[str, Any]:
         """The settings a model trained from scratch depends on, as JSON: all but those of warm starts and of
@@ -363,8 +359,8 @@ def refit(
 
     The blend, the reserve and whatever else was chosen by held-out likes stay those of ``model``, which is
     not changed. Neighbour weights and pooling weights are computed again. Vectors and biases go on from those
-    of the model for the few epochs of a refit, tracks that are new to it start as in a warm start, and the
-    neighbours in the encoder are those of today. The space is turned back onto that of the model.
+    of the model, tracks that are new to it start as in a warm start, and the neighbours in the encoder are
+    those of all likes. The space is turned back onto that of the model.
 
     Other arguments, determinism and errors as of :func:`train`.
     """
@@ -377,7 +373,7 @@ def refit(
             "temperature": config.temperature_for(average),
             "spaces": config.spaces_for(average),
             "content_likes": config.content_likes_for(average),
-            "warm_epochs": config.refit_epochs_for(len(users_to_learn_from(likes))),
+            "warm_epochs": config.refit_epochs,
         }
     )
     n_artists, n_albums = data.track_artists.shape[1], int(data.album.max(initial=-1)) + 1

@@ -34,7 +34,7 @@ from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
-TRAINING = {"dimension": 8, "epochs": 4, "memory_mib": 64}
+TRAINING = {"dimension": 8, "epochs": 4, "refit_epochs": 1, "memory_mib": 64}
 FIRST, SECOND = date(2026, 2, 1), date(2026, 2, 2)
 SERVED = [spec.name for spec in specs_of(ServedArrays)]
 IN_A_BUNDLE = [name for name in SERVED if name != "placed"]

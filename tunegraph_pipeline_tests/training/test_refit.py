@@ -12,7 +12,13 @@ from tunegraph_pipeline.models.arrays import ServedArrays
 from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData, refit, train
 
 CONFIG = TrainingConfig(
-    dimension=16, epochs=4, batch_users=16, ridge_neighbours=10, graph_neighbours=10, memory_mib=64
+    dimension=16,
+    epochs=4,
+    batch_users=16,
+    ridge_neighbours=10,
+    graph_neighbours=10,
+    memory_mib=64,
+    refit_epochs=1,
 )
 N_TRACKS = 40
 SOLVED = ("neighbour_indptr", "neighbour_indices", "neighbour_weight", "pooling_weight")
