@@ -68,7 +68,7 @@ def main() -> int:
     )
     optimiser = Adam(encoder.parameters(), config.learning_rate)
     weight = np.ones(n_tracks, dtype=np.float32)
-    epochs = _Epochs(data, config, encoder, optimiser, weight, config.learning_rate, None, None)
+    epochs = _Epochs(data, config, encoder, optimiser, weight, config.learning_rate, None, None, "training")
     scratch, generator = torch.empty(USERS, config.sampled_tracks), torch.Generator().manual_seed(0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     seconds = []

@@ -70,7 +70,8 @@ PARTS = {
     "calibration": (stage, "calibrate_on"),
     "map": (stage, "laid_out"),
 }
-"""The parts that are timed, by their functions; the rest is checkpoints and validation."""
+"""The parts that are timed, by their functions, those of the refit included; the rest is checkpoints and
+validation."""
 
 
 @dataclass(frozen=True)

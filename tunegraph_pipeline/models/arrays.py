@@ -5,10 +5,10 @@ Here: name, dtype, shape and meaning of each, as fields of the classes that hold
 numpy and the standard library alone.
 """
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Final
 
-from tunegraph_pipeline.lake.array_spec import offsets, optional, specs_of, stored
+from tunegraph_pipeline.lake.array_spec import ArraySpec, offsets, optional, specs_of, stored
 from tunegraph_pipeline.lake.arrays import Bool, Float32, Int32, Int64, StringColumn
 
 
@@ -34,10 +34,16 @@ class ScoreArrays:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class TrainedArrays(ScoreArrays):
-    """What training gives."""
+class ServedArrays(ScoreArrays):
+    """What a bundle takes of a model; a model that was refitted has them twice, judged and refitted."""
 
     placed: Annotated[Bool, stored("tracks", "whether the content of a track says where it belongs")]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TrainedArrays(ServedArrays):
+    """What training gives."""
+
     recommendable: Annotated[Bool, stored("tracks", "whether a track is placed or liked in training")]
 
 
@@ -58,6 +64,24 @@ class ModelArrays(TrainedArrays):
     albums: Annotated[StringColumn, stored("albums", "the albums that the model has a vector for")]
 
 
+REFITTED: Final = "refitted_"
+"""How the names of the refitted arrays of a model begin."""
+
+
+def _refitted(spec: ArraySpec) -> ArraySpec:
+    """The same array, refitted: it has weights of its own, and so other neighbours."""
+    own = "refitted neighbours"
+    return replace(
+        spec,
+        name=REFITTED + spec.name,
+        meaning=f"refitted to all likes: {spec.meaning}",
+        shape=tuple(own if size == "neighbours" else size for size in spec.shape),
+        ends_at=own if spec.ends_at == "neighbours" else spec.ends_at,
+    )
+
+
 _ALWAYS = specs_of(ScoreArrays)
-MODEL = (*_ALWAYS, *optional(spec for spec in specs_of(ModelArrays) if spec not in _ALWAYS))
-"""Only models of earlier versions of this program lack an optional array."""
+REFITTED_ARRAYS = optional(map(_refitted, specs_of(ServedArrays)))
+"""What is served of a model that was refitted."""
+MODEL = (*_ALWAYS, *optional(spec for spec in specs_of(ModelArrays) if spec not in _ALWAYS), *REFITTED_ARRAYS)
+"""Models of earlier versions of this program lack optional arrays; others only those that are refitted."""

@@ -4,7 +4,9 @@ Here: lining up arrays, and the index. Not here: the form of a bundle (`recommen
 live (`publish`).
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.errors import LakeError, LibraryMissingError
+from tunegraph_pipeline.errors import BundleError, LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.array_spec import NEUTRAL
@@ -35,6 +37,7 @@ from tunegraph_pipeline.recommend.csr_rows import row_places
 from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
+from tunegraph_pipeline.words import counted
 
 _LISTS_A_BLOCK = 1 << 14
 
@@ -62,6 +65,86 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
     return Bundle.open(lake.serving / version)
 
 
+@contextmanager
+def judged_bundle(lake: Lake, bundle: Bundle) -> Iterator[Bundle | None]:
+    """The bundle to judge in place of ``bundle``, one of today's: itself, unless its model was refitted.
+
+    Else one of the model as it was before, which no held-out like had a part in: ranking by the same likes,
+    without names, users and index, for as long as the context lasts. None where that model is lost or
+    damaged, and with it what has not seen the likes that are held out.
+    """
+    if bundle.facts.get("refitted_on") is None:
+        yield bundle
+        return
+    try:
+        model = ArrayFolder.verified(lake.version_folder("models", bundle.model_version))
+    except BundleError:
+        yield None
+        return
+    folder = lake.staging / f"judged-{bundle.version}"  # a killed run's is swept with all drafts
+    write_bundle(folder, judged_content(open_like_graph(lake), model, bundle.version))
+    try:
+        yield Bundle.open(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def what_is_served(refitted_on: Mapping[str, Any] | None) -> str:
+    """In words what is served of a model, by this fact of it or of its bundle."""
+    if refitted_on is None:
+        return "as it was judged"
+    held_out = counted(refitted_on["held_out"], "like")
+    return f"refitted to all {refitted_on['likes']:,} likes, also the {held_out} it was judged without"
+
+
+def judged_content(graph: LikeGraph, model: ArrayFolder, version: str) -> BundleContent:
+    """What ranks by the judged arrays of a model, over a like graph that continues its own."""
+    weights = carry_over(Weights.judged_of(model), graph.canonical)
+    nothing = [""] * graph.n_tracks
+    return BundleContent(
+        track_ids=[str(track) for track in range(graph.n_tracks)],
+        **_ranked_by(graph, weights),
+        user_ids=[],
+        user_indptr=np.zeros(1, dtype=np.int64),
+        user_tracks=np.zeros(0, dtype=np.int32),
+        names=nothing,
+        artists=nothing,
+        image_urls=nothing,
+        preview_urls=nothing,
+        facts=_facts_of_model(model, weights, version),
+    )
+
+
+def _ranked_by(graph: LikeGraph, weights: Weights) -> dict[str, Any]:
+    """The part of a bundle that decides in which order tracks come."""
+    degrees = graph.track_degrees()
+    own = graph.canonical == np.arange(graph.n_tracks)
+    return {
+        "embeddings": weights.embeddings,
+        "pooling_weight": weights.pooling_weight,
+        "popularity": degrees,
+        # A track that neither likes nor content placed has no evidence behind its embedding. Of the ids of a
+        # recording only the one that stands for it is shown.
+        "recommendable": ((degrees > 0) | weights.placed) & weights.known & own,
+        "prior": weights.prior,
+        "neighbour_indptr": weights.neighbour_indptr,
+        "neighbour_indices": weights.neighbour_indices,
+        "neighbour_weight": weights.neighbour_weight,
+        "canonical": graph.canonical,
+    }
+
+
+def _facts_of_model(model: ArrayFolder, weights: Weights, version: str) -> dict[str, Any]:
+    return {
+        "bundle_version": version,
+        "model_version": model.facts["version"],
+        "blend": model.facts["blend"],
+        **({"continuation": found} if (found := model.facts.get("continuation")) else {}),
+        "calibration": model.facts["calibration"],
+        "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),
+    }
+
+
 def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, version: str) -> BundleContent:
     """Put together what a query needs of the current graph, a model and the catalogue.
 
@@ -75,8 +158,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
     same = model.facts.get("id_map") in (None, id_map_fingerprint(ids[:n_trained]))
     if n_trained > len(ids) or not same:
         raise LakeError(f"model {model.facts['version']} was trained over another id map than the lake has")
-    weights = carry_over(Weights.of_model(model), graph.canonical)
-    degrees = graph.track_degrees()
+    weights = carry_over(Weights.served_of(model), graph.canonical)
     own = graph.canonical == np.arange(graph.n_tracks)
     shown = described(catalogue).with_columns(
         pl.col("name", "image_url", "preview_url").fill_null(""),
@@ -91,16 +173,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
     genres = genres_of(shown["genre"], own)
     return BundleContent(
         track_ids=as_column(ids),
-        embeddings=weights.embeddings,
-        pooling_weight=weights.pooling_weight,
-        popularity=degrees,
-        # A track that neither likes nor content placed has no evidence behind its embedding. Of the ids of a
-        # recording only the one that stands for it is shown.
-        recommendable=((degrees > 0) | weights.placed) & weights.known & own,
-        prior=weights.prior,
-        neighbour_indptr=weights.neighbour_indptr,
-        neighbour_indices=weights.neighbour_indices,
-        neighbour_weight=weights.neighbour_weight,
+        **_ranked_by(graph, weights),
         user_ids=user_ids,
         user_indptr=user_indptr,
         user_tracks=graph.indices,
@@ -112,7 +185,6 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         isrcs=as_column(shown["isrc"]),
         image_urls=as_column(shown["image_url"]),
         preview_urls=as_column(shown["preview_url"]),
-        canonical=graph.canonical,
         explicit=shown["explicit"].to_numpy(),
         years=shown["year"].to_numpy(),
         feature_names=feature_names,
@@ -123,14 +195,12 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         layout=weights.layout,
         by=Artists.of_lists(*(_in_turn(shown[name]) for name in ("artist_ids", "artists"))),
         facts={
-            "bundle_version": version,
-            "model_version": model.facts["version"],
+            **_facts_of_model(model, weights, version),
             "cut_off": current_cut_off(lake).isoformat(),
             "licences": lake.licences(),
-            "blend": model.facts["blend"],
-            **({"continuation": found} if (found := model.facts.get("continuation")) else {}),
-            "calibration": model.facts["calibration"],
-            "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),
+            # How many likes its model had learned from when it was refitted, and how many of them no judged
+            # model learns from; null where what is served is the judged model itself.
+            "refitted_on": model.facts.get("refitted_on"),
         },
     )
 

@@ -18,7 +18,7 @@ from tunegraph_pipeline.graph.co_like import CO_LIKE
 from tunegraph_pipeline.graph.like_graph import LIKE_GRAPH
 from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, PERSONAL, TABLES
-from tunegraph_pipeline.models.arrays import MODEL
+from tunegraph_pipeline.models.arrays import MODEL, REFITTED, REFITTED_ARRAYS
 from tunegraph_pipeline.pipeline.stages import Stage
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE
 
@@ -108,6 +108,7 @@ _SAME_SONG = (
 )
 _MAKERS = "artists artist_ids"
 _LEARNT_LIKES = _of("like_graph", "indptr indices fold calibration")
+_ALL_LIKES = _of("like_graph", "indptr indices")
 _TAGS = _of("catalogue", f"recording album_id {_MAKERS}")
 _CONTENT = f"{_TAGS} {_of('catalogue', _FEATURES)}"
 _LIKES_AND_CONTENT = f"{_LEARNT_LIKES} {_CONTENT}"
@@ -116,6 +117,8 @@ _RANKING = _of(
     "embeddings pooling_weight prior neighbour_indptr neighbour_indices neighbour_weight recommendable"
     " canonical user_indptr user_tracks user_ages disliked_indptr disliked_tracks",
 )
+
+_JUDGED = " ".join(spec.name.removeprefix(REFITTED) for spec in REFITTED_ARRAYS)
 
 MADE_FROM: Mapping[str, Mapping[str, str]] = {
     "likes_from_plays": {
@@ -158,27 +161,37 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         "embeddings layout": _LIKES_AND_CONTENT,
         "pooling_weight prior": _LEARNT_LIKES,
         "neighbour_indptr neighbour_indices neighbour_weight": f"{_LEARNT_LIKES} {_TAGS}",
-        "placed": _CONTENT,
+        "placed refitted_placed": _CONTENT,
         "recommendable": _LIKES_AND_CONTENT,
         "canonical": "like_graph.canonical",
         "likes_from_nothing": _LEARNT_LIKES,
         "artists": _of("catalogue", _MAKERS),
         "albums": "catalogue.album_id",
+        "refitted_embeddings": f"{_ALL_LIKES} {_CONTENT}",
+        "refitted_pooling_weight refitted_prior": _ALL_LIKES,
+        "refitted_neighbour_indptr refitted_neighbour_indices refitted_neighbour_weight": (
+            f"{_ALL_LIKES} {_TAGS}"
+        ),
     },
     "track_embeddings": {
         **_same("track_ids", "track_id track_idx"),
-        "embedding": "trained_model.embeddings",
+        "embedding": _of("trained_model", "embeddings refitted_embeddings"),
         "model_version": "",
     },
     "serving_bundle": {
-        **_same(
-            "trained_model",
-            "embeddings pooling_weight prior neighbour_indptr neighbour_indices neighbour_weight layout",
-        ),
+        **{
+            spec.name.removeprefix(REFITTED): _of(
+                "trained_model", f"{spec.name.removeprefix(REFITTED)} {spec.name}"
+            )
+            for spec in REFITTED_ARRAYS
+            if spec.name != f"{REFITTED}placed"
+        },
+        "layout": "trained_model.layout",
         "track_ids track_hashes track_hash_order": "track_ids.track_id",
         "user_ids user_hashes user_hash_order": "like_graph.user_ids current_likes.current_dislikes.user_id",
         "popularity popular_order": "like_graph.indices",
-        "recommendable": "like_graph.indices like_graph.canonical trained_model.placed",
+        "recommendable": "like_graph.indices like_graph.canonical trained_model.placed"
+        " trained_model.refitted_placed",
         "canonical": "like_graph.canonical",
         "user_indptr": "like_graph.indptr",
         "user_tracks": "like_graph.indices",
@@ -187,7 +200,8 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         "disliked_indptr disliked_tracks": _of(
             "current_likes", "current_dislikes.user_id current_dislikes.track_id"
         ),
-        "screen": "trained_model.embeddings trained_model.prior like_graph.indices",
+        "screen": _of("trained_model", "embeddings refitted_embeddings prior refitted_prior")
+        + " like_graph.indices",
         "explicit": "catalogue.explicit",
         "years": "catalogue.year",
         "names": "catalogue.name",
@@ -209,7 +223,7 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         "model_version bundle_version": "",
     },
     "evaluation": {
-        "value": f"{_RANKING} like_graph.fold",
+        "value": f"{_RANKING} {_of('trained_model', _JUDGED)} like_graph.fold",
         "model dataset split metric k seconds run_id": "",
     },
     "model_comparison": {

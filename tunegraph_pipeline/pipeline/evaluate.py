@@ -32,6 +32,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
+from tunegraph_pipeline.pipeline.bundle import judged_bundle
 from tunegraph_pipeline.pipeline.gate import gate_likes_unseen_by
 from tunegraph_pipeline.pipeline.kept_figures import has_figures
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
@@ -114,16 +115,29 @@ def bundle_likes(bundle: "Bundle") -> "csr_matrix":
 
 def judge_gate(lake: Lake, recommender: "Recommender", *, k: int) -> Judgement:
     """Judge what is served on the gate fold of the lake's own likes, beside baselines fitted to the training
-    likes. Likes of the fold that a live model of an earlier day saw are left out.
+    likes. Likes of the fold that a live model of an earlier day saw are left out, and a model that was
+    refitted is judged as it was before.
 
-    Raises InputError where no like is held out.
+    Raises InputError where no like is held out, or the judged model is lost.
     """
+    from tunegraph_pipeline.recommend.recommender import Recommender as Judged
+
     graph = open_like_graph(lake)
     own = graph.canonical == np.arange(graph.n_tracks)
     gate = gate_likes_unseen_by(lake, [recommender.bundle.model_version])
     held_out = replace(held_out_fold(graph.matrix(), gate), own=own)
-    config = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH)
-    return _judge(recommender, held_out, graph.training_matrix(), config, k=k, progress=report_progress)
+    config, train = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH), graph.training_matrix()
+    with judged_bundle(lake, recommender.bundle) as bundle:
+        if bundle is None:
+            raise InputError(
+                f"model {recommender.bundle.model_version} is lost, and what is served of it has learned from"
+                " the held-out likes"
+            )
+        judged = recommender if bundle is recommender.bundle else Judged(bundle)
+        found = _judge(judged, held_out, train, config, k=k, progress=report_progress)
+    if judged is not recommender:
+        found.notes.append("judged before the model was refitted to all likes, these included")
+    return found
 
 
 def judge_held_out_file(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.evaluation.evaluate import HeldOut
 from tunegraph_pipeline.evaluation.gate import (
     AgainstPopularity,
     GateSettings,
@@ -27,11 +28,12 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.models.blend import Continuation
+from tunegraph_pipeline.pipeline.bundle import judged_bundle
 from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
-from tunegraph_pipeline.progress import report_progress
+from tunegraph_pipeline.progress import report_note, report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.publication import CONTINUATION, SETS, Decision, last_judged, live_model
 
@@ -41,26 +43,26 @@ if TYPE_CHECKING:
 
 def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -> Decision:
     """Judge the challenger's bundle against one of the live model, both made of the current like graph. The
-    same two bundles are not judged again by the same settings."""
+    same two bundles are not judged again by the same settings.
+
+    A model that was refitted is judged as it was before, by `judged_bundle`; the decision is about the bundle
+    that is served of it. Where that of the live model is lost, it is judged as it is served, and reported: it
+    has learned from the likes that it is judged by, so it is judged too well and rather stays live.
+    """
     settings = lake.section("gate", GateSettings)
     before = _decided(lake, champion, challenger, settings)
     if before is not None:
         figures, users, counts, protocol = before.figures, before.users, before.counts, before.protocol
     else:
-        graph = open_like_graph(lake)
-        likes = graph.matrix()
-        unseen = gate_likes_unseen_by(lake, [champion.model_version, challenger.model_version])
-        candidates, most = common_candidates(champion, challenger), settings.max_users
-        continues = any(_continues(bundle) for bundle in (champion, challenger))
-        ages = like_ages(lake, graph) if continues else None
-        if ages is not None and most_have_an_order(likes, unseen, ages):
-            protocol = CONTINUATION
-            asked = continued_for_both(likes, unseen, candidates, ages, max_users=most)
-        else:
-            protocol = SETS
-            asked = held_out_for_both(likes, unseen, candidates, max_users=most, seed=settings.seed)
+        with judged_bundle(lake, champion) as old, judged_bundle(lake, challenger) as new:
+            if old is None:
+                report_note(
+                    f"the live model {champion.model_version} is lost, so it is judged as it is served, which"
+                    " has learned from the held-out likes; if a good model is refused, publish it with"
+                    ' `tunegraph publish --override "why"`'
+                )
+            protocol, asked, compared = _compared(lake, old or champion, new or challenger, settings)
         users = asked.n_users
-        compared = compare_bundles(champion, challenger, asked, settings, report_progress) if users else {}
         figures = {f"{name}@{settings.k}": _plain(one) for name, one in compared.items()}
         counts = {
             "held-out likes judged": int(asked.n_held_out.sum()),
@@ -78,6 +80,27 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
         counts=counts,
         protocol=protocol,
     )
+
+
+def _compared(
+    lake: Lake, champion: Bundle, challenger: Bundle, settings: GateSettings
+) -> tuple[str, HeldOut, dict[str, PairedDifference]]:
+    """By which protocol two bundles were judged, on what, and what came out; without users, nothing did."""
+    graph = open_like_graph(lake)
+    likes = graph.matrix()
+    unseen = gate_likes_unseen_by(lake, [champion.model_version, challenger.model_version])
+    candidates, most = common_candidates(champion, challenger), settings.max_users
+    continues = any(_continues(bundle) for bundle in (champion, challenger))
+    ages = like_ages(lake, graph) if continues else None
+    if ages is not None and most_have_an_order(likes, unseen, ages):
+        protocol = CONTINUATION
+        asked = continued_for_both(likes, unseen, candidates, ages, max_users=most)
+    else:
+        protocol = SETS
+        asked = held_out_for_both(likes, unseen, candidates, max_users=most, seed=settings.seed)
+    if not asked.n_users:
+        return protocol, asked, {}
+    return protocol, asked, compare_bundles(champion, challenger, asked, settings, report_progress)
 
 
 def gate_likes_unseen_by(lake: Lake, models: Sequence[str]) -> "csr_matrix":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.models.arrays import ServedArrays
     from tunegraph_pipeline.recommend.bundle import Bundle
     from tunegraph_pipeline.training.train import TrainedModel
 
@@ -53,13 +54,19 @@ class TuneGraph:
         self._folder = TemporaryDirectory(prefix="tunegraph-compare-")
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
+        """Learn; what is ranked by is then refitted to all likes of the material, as what is served is."""
         from tunegraph_pipeline.recommend.ranking import Ranker
         from tunegraph_pipeline.training.alignment import on_principal_axes
-        from tunegraph_pipeline.training.train import train
+        from tunegraph_pipeline.training.train import refit, train
 
-        trained = train(material.data, self._config, moments=material.moments, progress=progress)
+        data, likes = material.data, material.likes
+        trained = train(data, self._config, moments=material.moments, progress=progress)
         self.trained = replace(trained, embeddings=on_principal_axes(trained.embeddings))
-        self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
+        refitted = (
+            refit(self.trained, data, likes, self._config, progress=progress) if self._config.refit else None
+        )
+        folder = Path(self._folder.name) / "bundle"
+        self._ranker = Ranker(bundle_of(self.trained, refitted or self.trained, likes, folder))
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
         return self._ranker.rank(lists_of(likes), k).indices
@@ -68,23 +75,26 @@ class TuneGraph:
         return self._ranker.rank_specs(specs_of_lists(lists, lists), k).indices
 
 
-def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
-    """Write ``model`` as a bundle without names and users, and open it: all that a ranking needs. ``likes``
-    CSR (U x N) give the popularity by which users without likes are answered."""
+def bundle_of(model: TrainedModel, served: ServedArrays, likes: csr_matrix, folder: Path) -> Bundle:
+    """Write ``model`` as a bundle without names and users, and open it: all that a ranking needs. ``served``
+    are the arrays that it ranks by, its own or refitted ones; ``likes`` CSR (U x N) give the popularity by
+    which users without likes are answered."""
     from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 
-    n_tracks = len(model.prior)
+    n_tracks = len(served.prior)
     nothing = [""] * n_tracks
+    popularity = likes_per_track(likes).astype(np.int32)
     content = BundleContent(
         track_ids=[str(track) for track in range(n_tracks)],
-        embeddings=model.embeddings,
-        pooling_weight=model.pooling_weight,
-        popularity=likes_per_track(likes).astype(np.int32),
-        recommendable=model.recommendable,
-        prior=model.prior,
-        neighbour_indptr=model.neighbour_indptr,
-        neighbour_indices=model.neighbour_indices,
-        neighbour_weight=model.neighbour_weight,
+        embeddings=served.embeddings,
+        pooling_weight=served.pooling_weight,
+        popularity=popularity,
+        # What only held-out likes are of may be recommended too, as in a bundle.
+        recommendable=model.recommendable if served is model else (popularity > 0) | served.placed,
+        prior=served.prior,
+        neighbour_indptr=served.neighbour_indptr,
+        neighbour_indices=served.neighbour_indices,
+        neighbour_weight=served.neighbour_weight,
         user_ids=[],
         user_indptr=np.zeros(1, dtype=np.int64),
         user_tracks=np.zeros(0, dtype=np.int32),

@@ -19,7 +19,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.alone import end_run, why_alone
-from tunegraph_pipeline.pipeline.bundle import bundle_of
+from tunegraph_pipeline.pipeline.bundle import bundle_of, what_is_served
 from tunegraph_pipeline.pipeline.gate import against_popularity, decide, refused_first, unjudged
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
@@ -59,6 +59,7 @@ def run(
         "dislikes": len(bundle.disliked_tracks),
         "tracks": bundle.n_tracks,
         "recommendable tracks": int(np.count_nonzero(bundle.recommendable)),
+        "served": what_is_served(bundle.facts.get("refitted_on")),
         "tracks new to the model": bundle.facts["tracks_new_to_the_model"],
         "tracks with a name": int(np.count_nonzero(np.diff(bundle.names.offsets))),
         "size (MiB)": size / 2**20,

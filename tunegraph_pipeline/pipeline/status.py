@@ -25,6 +25,7 @@ from tunegraph_pipeline.lake.snapshots import outbox_of, spooled
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.alone import why_alone
+from tunegraph_pipeline.pipeline.bundle import what_is_served
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
 from tunegraph_pipeline.pipeline.dump_days import received_line
 from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
@@ -166,6 +167,8 @@ def _bundle(lake: Lake) -> str:
     line = f"{bundle.version}, {sizes}, {megabytes:.1f} MiB"
     if bundle.model_version != lake.current_version("models"):
         line += f"; of model {bundle.model_version}"
+    if (refitted_on := bundle.facts.get("refitted_on")) is not None:
+        line += f"; {what_is_served(refitted_on)}"
     return line
 
 

@@ -1,4 +1,4 @@
-"""The embedding table: where the current model placed each track.
+"""The embedding table: where the current model, as it is served, placed each track.
 
 Here: the rows, and the map of them. Not here: the model (`trained_model`).
 """
@@ -15,6 +15,7 @@ from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.progress import Measured
+from tunegraph_pipeline.recommend.weights import served_embeddings
 
 
 def run(lake: Lake) -> StageResult:
@@ -22,7 +23,7 @@ def run(lake: Lake) -> StageResult:
     with Measured() as cost:
         folder = ArrayFolder.verified(lake.current_folder("models"))
         version = folder.facts["version"]
-        embeddings = folder["embeddings"]
+        embeddings = served_embeddings(folder)
         ids = known_track_ids(lake)
         reused = lake.inputs_of("track_embeddings", version) == version
         if not reused:
@@ -52,5 +53,5 @@ def _map(lake: Lake, model: ArrayFolder) -> bytes:
     genres = read_catalogue(lake)["genre"].fill_null("").to_list()
     degrees = open_like_graph(lake).track_degrees()
     # A model from before there was a map has no layout.
-    layout = model["layout"] if "layout" in model else map_of(model["embeddings"], degrees)
+    layout = model["layout"] if "layout" in model else map_of(served_embeddings(model), degrees)
     return embedding_map(layout, degrees, genres)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,9 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, UInt16, wr
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
-from tunegraph_pipeline.models.arrays import MODEL
+from tunegraph_pipeline.models.arrays import MODEL, REFITTED, ServedArrays
 from tunegraph_pipeline.pipeline.alone import end_run, why_alone
+from tunegraph_pipeline.pipeline.bundle import what_is_served
 from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
 from tunegraph_pipeline.pipeline.gate import against_popularity
 from tunegraph_pipeline.pipeline.like_ages import like_ages
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _CODE = stage("trained_model").code
+_Served = TypeVar("_Served", bound=ServedArrays)
 _MUCH_WIDER = 1.2  # a query's screen may be this much wider for the sake of alignment before it is reported
 
 
@@ -102,7 +104,8 @@ def run(
             )
             origin = origin_of(lake, today, full=full)
             log(origin.description)
-            version = f"{cut_off}-" + digest([trained_on, *origin.basis(settings)])
+            basis = [*origin.basis(settings), *settings.of_refit()]
+            version = f"{cut_off}-" + digest([trained_on, *basis])
             checkpoint = lake.checkpoint(f"model-{version}")
             if full:
                 checkpoint.unlink(missing_ok=True)
@@ -126,6 +129,13 @@ def run(
                 "calibration_share": calibration_share,
                 "id_map": id_map_fingerprint(ids),
                 "spaces": spaces,
+                "refitted_on": None
+                if made.refitted is None
+                else {
+                    "cut_off": cut_off.isoformat(),
+                    "likes": len(graph.indices),
+                    "held_out": len(graph.indices) - data.train.nnz,
+                },
                 **origin.facts(cut_off),
             }
             lake.write_version(
@@ -159,6 +169,7 @@ def run(
             **_drift_facts(facts["drift"]),
             "blend": facts["blend"],
             **_continuation_facts(facts),
+            "served": what_is_served(facts.get("refitted_on")),
             "neighbour probability": facts["calibration_report"],
         },
         plots=plots,
@@ -257,7 +268,7 @@ def training_data(graph: LikeGraph, catalogue: pl.DataFrame) -> "TrainingData":
     )
 
 
-def under_every_id(model: "TrainedModel", canonical: NDArray[np.int32]) -> "TrainedModel":
+def under_every_id(model: _Served, canonical: NDArray[np.int32]) -> _Served:
     """Give every id of a recording the place, weight and prior of the one that was trained on."""
     return replace(
         model,
@@ -280,10 +291,12 @@ def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") 
 @dataclass(frozen=True)
 class Made:
     """A model and all that is kept with it: see `TrainedModel`, `Drift` (None without an earlier model) and
-    `Calibration`; ``aligned_to``: the version whose space it was aligned with, None without alignment;
-    ``arrays``: those kept beside the arrays of the model."""
+    `Calibration`; ``refitted``: what is served of it, None where that is the model itself; ``aligned_to``:
+    the version whose space it was aligned with, None without alignment; ``arrays``: those kept beside the
+    arrays of the model."""
 
     model: "TrainedModel"
+    refitted: ServedArrays | None
     drift: "Drift | None"
     aligned_to: str | None
     calibration: "Calibration"
@@ -302,13 +315,18 @@ def make_model(
     engine: Engine = LOCAL,
     progress: Progress = report_progress,
 ) -> Made:
-    """Train from ``origin``, align the space with the earlier one, calibrate, and lay out the map.
+    """Train from ``origin``, align the space with the earlier one, refit what is served to all likes,
+    calibrate, and lay out the map.
+
+    No like that is held out has a part in the arrays that the model is judged by, or in the weights that a
+    later training starts from. What is chosen by such likes, the blend for example, is chosen by the folds
+    that are for it.
 
     Of the arrays, ``layout`` has the places of the tracks on the map, ``canonical`` (see `Origin.canonical`)
     tells a later day which likes neither the model nor its parents saw, ``likes_from_nothing`` has the likes
     of each track at the last training from scratch, ``artists`` and ``albums`` are the names of its tags.
     """
-    from tunegraph_pipeline.training.train import train
+    from tunegraph_pipeline.training.train import refit, train
 
     model = train(
         data,
@@ -322,10 +340,23 @@ def make_model(
     )
     likes = training_likes(data)
     model, drift = turned(model, likes, origin.earlier)
+    refitted = None
+    if settings.refit:
+        refitted = refit(
+            model,
+            data,
+            graph.matrix(),
+            settings,
+            checkpoint=None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-refit"),
+            engine=engine,
+            progress=progress,
+        )
     model = under_every_id(model, graph.canonical)
+    if refitted is not None:
+        refitted = under_every_id(refitted, graph.canonical)
     calibration = calibrate_on(graph, model, data)
     progress("lay out the map", 0, 1)
-    layout = laid_out(model, graph, settings, origin)
+    layout = laid_out((refitted or model).embeddings, graph, settings, origin)
     progress("lay out the map", 1, 1)
     arrays: dict[str, NDArray[Any] | StringColumn] = {
         "canonical": origin.canonical(graph.canonical),
@@ -335,7 +366,7 @@ def make_model(
         "albums": StringColumn.from_strings(data.albums),
     }
     aligned_to = None if drift is None or origin.earlier is None else origin.earlier.version
-    return Made(model, drift, aligned_to, calibration, arrays)
+    return Made(model, refitted, drift, aligned_to, calibration, arrays)
 
 
 def held_out_moments(graph: LikeGraph, ages: UInt16) -> OrderedRows:
@@ -371,16 +402,16 @@ def turned(
 
 
 def laid_out(
-    model: "TrainedModel", graph: LikeGraph, settings: "TrainingConfig", origin: Origin
+    embeddings: NDArray[np.float32], graph: LikeGraph, settings: "TrainingConfig", origin: Origin
 ) -> NDArray[np.float32]:
     """The map: that of the parent with the new tracks, or a new one for a model from scratch."""
     from tunegraph_pipeline.training.song_map import map_of, map_with_new
 
     degrees = graph.track_degrees()
     if origin.parent is None:
-        return map_of(model.embeddings, degrees, seed=settings.seed)
+        return map_of(embeddings, degrees, seed=settings.seed)
     parent = origin.parent.folder
-    return map_with_new(model.embeddings, degrees, parent["layout"], parent["recommendable"])
+    return map_with_new(embeddings, degrees, parent["layout"], parent["recommendable"])
 
 
 def data_digest(
@@ -463,7 +494,9 @@ def write_model(
         "aligned_to": made.aligned_to,
         "drift": None if made.drift is None else made.drift.facts(),
     }
-    arrays = as_declared(MODEL, declared_fields(model) | made.arrays)
+    refitted = {} if made.refitted is None else declared_fields(made.refitted)
+    refitted = {f"{REFITTED}{name}": array for name, array in refitted.items()}
+    arrays = as_declared(MODEL, declared_fields(model) | refitted | made.arrays)
     write_arrays(folder, arrays, all_facts)
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.lake.array_spec import checked_arrays, neutral_value
 from tunegraph_pipeline.lake.arrays import ArrayFolder
-from tunegraph_pipeline.models.arrays import MODEL, ScoreArrays
+from tunegraph_pipeline.models.arrays import MODEL, REFITTED, REFITTED_ARRAYS, ServedArrays
 
 
 @dataclass(frozen=True)
-class Weights(ScoreArrays):
+class Weights(ServedArrays):
     """The model's part of :class:`~.bundle.BundleContent`, for N tracks.
 
     ``known`` bool[N]: the tracks that the model has an embedding of; others have a neutral row and must not
@@ -25,12 +25,22 @@ class Weights(ScoreArrays):
     """
 
     known: NDArray[np.bool_]  # [N]
-    placed: NDArray[np.bool_]  # [N]
     layout: NDArray[np.float32]  # [N, 2], positions on the map
 
     @classmethod
-    def of_model(cls, model: ArrayFolder) -> Self:
-        """The arrays of a model's folder, mapped; all of its tracks are known.
+    def served_of(cls, model: ArrayFolder) -> Self:
+        """The arrays that are served of a model's folder, mapped: the refitted ones, or those of `judged_of`
+        where the model was not refitted. Raises BundleError as that."""
+        if not is_refitted(model):
+            return cls.judged_of(model)
+        arrays, sizes = checked_arrays(model, (*REFITTED_ARRAYS, *_NOT_REFITTED), "a refitted model")
+        named = {name.removeprefix(REFITTED): array for name, array in arrays.items()}
+        return cls(**named, known=np.ones(sizes["tracks"], dtype=np.bool_))
+
+    @classmethod
+    def judged_of(cls, model: ArrayFolder) -> Self:
+        """The arrays that a model is judged by, mapped, which no held-out like had a part in; all of its
+        tracks are known.
 
         Models of earlier versions may lack ``placed`` (then no track is) and ``layout`` (then all tracks are
         in the middle of the map). Raises BundleError if an array is not as `MODEL` declares it.
@@ -40,6 +50,17 @@ class Weights(ScoreArrays):
 
 
 _SPECS = tuple(spec for spec in MODEL if spec.name in Weights.__dataclass_fields__)
+_NOT_REFITTED = tuple(spec for spec in _SPECS if spec.name not in ServedArrays.__dataclass_fields__)
+
+
+def is_refitted(model: ArrayFolder) -> bool:
+    """Whether a model serves arrays that it is not judged by."""
+    return f"{REFITTED}embeddings" in model
+
+
+def served_embeddings(model: ArrayFolder) -> NDArray[np.float32]:
+    """The embeddings that are served of a model, float32[N, d]."""
+    return model[f"{REFITTED}embeddings" if is_refitted(model) else "embeddings"]
 
 
 def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:

@@ -157,7 +157,8 @@ def run_epochs(
         checkpoint.write(course, module, optimiser)
         if on_epoch is not None:
             on_epoch(report)
-    module.load_state_dict(as_tensors(course.best_weights))
+    if course.epochs_done:  # else it stays as it is
+        module.load_state_dict(as_tensors(course.best_weights))
     return course
 
 

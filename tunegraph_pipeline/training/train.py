@@ -22,17 +22,26 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.csr import over_columns
 from tunegraph_pipeline.graph.like_ages import OrderedRows
-from tunegraph_pipeline.models.arrays import TrainedArrays
+from tunegraph_pipeline.models.arrays import ServedArrays, TrainedArrays
 from tunegraph_pipeline.models.blend import Blend, Continuation
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.adam import Adam
-from tunegraph_pipeline.training.blend import QUICK, ScoreParts, Validation, prior_of, tune_blend
+from tunegraph_pipeline.training.alignment import turned_onto
+from tunegraph_pipeline.training.blend import (
+    QUICK,
+    RESERVE,
+    ScoreParts,
+    Validation,
+    prior_of,
+    tune_blend,
+)
 from tunegraph_pipeline.training.continuation import choose_continuation
 from tunegraph_pipeline.training.kept_memory import kept_memory
 from tunegraph_pipeline.training.loop import (
     Arrays,
     Checkpoint,
+    Course,
     EpochReport,
     as_tensors,
     fingerprint,
@@ -63,6 +72,7 @@ _FEW, _MANY = 2, 10
 _ADDED = ("sampled_neighbours",)
 """Settings that the first models did not have."""
 _TRACKS_A_BLOCK = 1 << 16  # placed together where a catalogue is large
+_TURN_OF_REFIT = 2**32 - 1  # its draws are those of no training
 
 
 class TrainingConfig(BaseModel):
@@ -140,6 +150,12 @@ class TrainingConfig(BaseModel):
     full_after_share: float = Field(default=0.2, ge=0)
     """Train from scratch when more than this share of the likes has changed since, counted by track."""
 
+    refit: bool = True
+    """Whether what is served learns, after all was chosen, from the likes that were held out as well."""
+    refit_epochs: int = Field(default=0, ge=0)
+    """Passes over the users in that, at the learning rate of a warm start. 0: the neighbour weights are
+    solved, and tracks are placed by their neighbours of today, which takes a fraction of a pass."""
+
     def temperature_for(self, likes_per_track: float) -> float:
         """The temperature, given the mean number of training likes per track that has any."""
         default = 0.07 if likes_per_track >= _MANY else 0.15
@@ -175,10 +191,16 @@ class TrainingConfig(BaseModel):
         """Whether a step draws tracks from a catalogue of this size, and places no others."""
         return n_tracks > self.full_softmax_tracks
 
+    def of_refit(self) -> list[Any]:
+        """The settings that a refit depends on besides, as JSON; [] without one."""
+        return [self.refit_epochs, self.warm_learning_rate] if self.refit else []
+
     def from_scratch(self) -> dict[str, Any]:
-        """The settings a model trained from scratch depends on, as JSON: all but those of warm starts. One
-        that was added later is left out where it has its default, so that earlier models stay."""
+        """The settings a model trained from scratch depends on, as JSON: all but those of warm starts and of
+        the refit. One that was added later is left out where it has its default, so that earlier models
+        stay."""
         left_out = {"warm_epochs", "warm_learning_rate", "full_after_days", "full_after_share"}
+        left_out |= {"refit", "refit_epochs"}
         left_out |= {name for name in _ADDED if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", exclude=left_out)
 
@@ -220,7 +242,8 @@ class TrainedModel(TrainedArrays):
     with it; ``validation``
     float64[m]: AP@10 of the served rule for each early-stopping user, and ``validation_of_popularity`` that
     of the most popular songs; ``curves``: one report per epoch; ``best_epoch``: the one that was kept;
-    ``tensors``: its weights by name.
+    ``tensors``: its weights by name; ``reserve``: what the prior of tracks nobody in training likes is below
+    their level.
     """
 
     blend: Blend
@@ -231,6 +254,7 @@ class TrainedModel(TrainedArrays):
     curves: list[EpochReport]
     best_epoch: int
     tensors: dict[str, NDArray[np.float32]]
+    reserve: float
 
     @property
     def parts(self) -> ScoreParts:
@@ -273,14 +297,150 @@ def train(
     """
 
     _check(data, config, start)
-    popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
-    warm = popularity > 0
-    pooling_weight = np.where(warm, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
-    pooling_weight = pooling_weight.astype(np.float32)
+    warm = _popularity(data) > 0
     has_content = _has_content(data, config)
     validation = Validation.draw(data.context, data.targets, warm | has_content, config.validation_users)
 
-    encoder = _encoder(data, config, popularity, start, engine, progress)
+    def judge(state: _Learning) -> NDArray[np.float64]:
+        figures = validation.of_blends(QUICK, state.parts(), prior_of(state.level(), warm))
+        best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
+        return best
+
+    learned, course = _learn(
+        data,
+        config,
+        start,
+        judge,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        engine=engine,
+        progress=progress,
+    )
+    parts = learned.parts()
+    placed = _placed(has_content, parts.embeddings)
+    validation = replace(validation, recommendable=warm | placed)
+    parts = replace(parts, embeddings=_unit_rows(parts.embeddings, config.seed))
+    level = learned.level()
+    blend, prior, figures = tune_blend(
+        validation, parts, level, warm, around=None if start is None else start.blend
+    )
+    continuation, continued = choose_continuation(moments, parts, prior, validation.recommendable, blend)
+    return TrainedModel(
+        embeddings=parts.embeddings,
+        pooling_weight=parts.pooling_weight,
+        **_as_arrays(parts.weights),
+        prior=prior,
+        placed=placed,
+        recommendable=validation.recommendable,
+        blend=blend,
+        continuation=continuation,
+        continued=continued,
+        validation=figures,
+        validation_of_popularity=validation.of_popularity(_popularity(data)),
+        curves=course.curves,
+        best_epoch=course.best_epoch,
+        tensors=course.best_weights,
+        reserve=RESERVE if warm.all() else float((level - prior)[~warm].mean()),
+    )
+
+
+def refit(
+    model: TrainedModel,
+    data: TrainingData,
+    likes: "csr_matrix",
+    config: TrainingConfig,
+    *,
+    checkpoint: Path | None = None,
+    engine: Engine = LOCAL,
+    progress: Progress | None = None,
+) -> ServedArrays | None:
+    """What to serve of a model, once it was judged: the same learned from all ``likes``, csr users x N, also
+    from those that were held out of ``data``. None where nothing was.
+
+    The blend, the reserve and whatever else was chosen by held-out likes stay those of ``model``, which is
+    not changed. Neighbour weights and pooling weights are computed again. Vectors and biases go on from those
+    of the model, tracks that are new to it start as in a warm start, and the neighbours in the encoder are
+    those of all likes. The space is turned back onto that of the model.
+
+    Other arguments, determinism and errors as of :func:`train`.
+    """
+    if likes.nnz == data.train.nnz:
+        return None
+    # Rules that look at the likes per track could have another outcome with a few more likes.
+    average = data.likes_per_track
+    config = config.model_copy(
+        update={
+            "temperature": config.temperature_for(average),
+            "spaces": config.spaces_for(average),
+            "content_likes": config.content_likes_for(average),
+            "warm_epochs": config.refit_epochs,
+        }
+    )
+    n_artists, n_albums = data.track_artists.shape[1], int(data.album.max(initial=-1)) + 1
+    # The tags are the same and in the same rows, so that their numbers will do for names.
+    artists, albums = [str(row) for row in range(n_artists)], [str(row) for row in range(n_albums)]
+    everything = replace(data, train=likes, artists=artists, albums=albums)
+    start = Start(model.tensors, artists, albums, model.blend, _TURN_OF_REFIT)
+    learned, _ = _learn(
+        everything,
+        config,
+        start,
+        lambda _: np.zeros(0),  # there is nothing left to judge it by: the last epoch is kept
+        checkpoint=checkpoint,
+        on_epoch=None,
+        engine=engine,
+        progress=progress,
+        what="learning from all likes",
+    )
+    parts = learned.parts()
+    placed = _placed(_has_content(data, config), parts.embeddings)
+    embeddings = _unit_rows(parts.embeddings, config.seed)
+    return ServedArrays(
+        embeddings=turned_onto(embeddings, model.embeddings, np.flatnonzero(model.recommendable)),
+        pooling_weight=parts.pooling_weight,
+        **_as_arrays(parts.weights),
+        prior=prior_of(learned.level(), learned.warm, model.reserve),
+        placed=placed,
+    )
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """A model while and after it learns; ``warm`` bool[N]: the tracks that are liked in training, ``W``: the
+    neighbour weights; ``in_blocks``: whether the catalogue is too large to be placed at once."""
+
+    encoder: "TrackEncoder"
+    temperature: float
+    warm: NDArray[np.bool_]
+    pooling_weight: NDArray[np.float32]
+    W: "csr_matrix"
+    in_blocks: bool
+
+    def parts(self) -> ScoreParts:
+        """What scores are computed from, as of now; rows of tracks without any input are zeros."""
+        return ScoreParts(_embeddings(self.encoder, in_blocks=self.in_blocks), self.pooling_weight, self.W)
+
+    def level(self) -> NDArray[np.float32]:
+        """How much a track is liked regardless of a person's other likes: float32[N], as a cosine."""
+        return np.float32(self.temperature) * self.encoder.bias.detach().numpy().astype(np.float32)
+
+
+def _learn(
+    data: TrainingData,
+    config: TrainingConfig,
+    start: Start | None,
+    judge: Callable[[_Learning], NDArray[np.float64]],
+    *,
+    checkpoint: Path | None,
+    on_epoch: Callable[[EpochReport], None] | None,
+    engine: Engine,
+    progress: Progress | None,
+    what: str = "training",
+) -> tuple[_Learning, Course]:
+    """Solve the neighbour weights and run the epochs, which ``judge`` ends; arguments as of :func:`train`."""
+    warm = _popularity(data) > 0
+    pooling_weight = _pooling_weight(data, config)
+    encoder = _encoder(data, config, _popularity(data), start, engine, progress)
     learning_rate = config.learning_rate if start is None else config.warm_learning_rate
     optimiser = Adam(encoder.parameters(), learning_rate)
     state = Checkpoint.open(
@@ -289,65 +449,48 @@ def train(
         # Kept with the checkpoint, because solving it again takes as long as an epoch.
         lambda: _neighbour_weights(data, config, engine, progress),
     )
+    epochs = _Epochs(data, config, encoder, optimiser, pooling_weight, learning_rate, start, progress, what)
     W = _matrix(state.kept, len(warm))
-    in_blocks = config.is_sampled(len(warm))
-    epochs = _Epochs(data, config, encoder, optimiser, pooling_weight, learning_rate, start, progress)
-
-    def judge() -> NDArray[np.float64]:
-        prior = prior_of(_level(encoder, epochs.temperature), warm)
-        figures = validation.of_blends(
-            QUICK, ScoreParts(_embeddings(encoder, in_blocks=in_blocks), pooling_weight, W), prior
-        )
-        best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
-        return best
-
+    learning = _Learning(
+        encoder, epochs.temperature, warm, pooling_weight, W, in_blocks=config.is_sampled(len(warm))
+    )
     course = run_epochs(
         encoder,
         optimiser,
         epochs.run,
-        judge,
+        lambda: judge(learning),
         epochs=epochs.most,
         patience=config.patience,
         checkpoint=state,
         on_epoch=on_epoch,
     )
-    embeddings = _embeddings(encoder, in_blocks=in_blocks)
+    return learning, course
+
+
+def _popularity(data: TrainingData) -> NDArray[np.float32]:
+    """float32[N]: how many users in training like each track."""
+    return np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
+
+
+def _pooling_weight(data: TrainingData, config: TrainingConfig) -> NDArray[np.float32]:
+    popularity = _popularity(data)
+    weights = np.where(popularity > 0, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
+    return weights.astype(np.float32)
+
+
+def _placed(has_content: NDArray[np.bool_], embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
     # An artist without a track liked in training says nothing, and alone leaves a row of zeros.
-    placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
-    validation = replace(validation, recommendable=warm | placed)
-    embeddings = _unit_rows(embeddings, config.seed)
-    blend, prior, figures = tune_blend(
-        validation,
-        ScoreParts(embeddings, pooling_weight, W),
-        _level(encoder, epochs.temperature),
-        warm,
-        around=None if start is None else start.blend,
-    )
-    continuation, continued = choose_continuation(
-        moments,
-        ScoreParts(embeddings, pooling_weight, W),
-        prior,
-        validation.recommendable,
-        blend,
-    )
-    return TrainedModel(
-        embeddings=embeddings,
-        pooling_weight=pooling_weight,
-        neighbour_indptr=W.indptr.astype(np.int64),
-        neighbour_indices=W.indices.astype(np.int32),
-        neighbour_weight=W.data.astype(np.float32),
-        prior=prior,
-        placed=placed,
-        recommendable=validation.recommendable,
-        blend=blend,
-        continuation=continuation,
-        continued=continued,
-        validation=figures,
-        validation_of_popularity=validation.of_popularity(popularity),
-        curves=course.curves,
-        best_epoch=course.best_epoch,
-        tensors=course.best_weights,
-    )
+    placed: NDArray[np.bool_] = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
+    return placed
+
+
+def _as_arrays(W: "csr_matrix") -> dict[str, Any]:
+    """W as a model stores it."""
+    return {
+        "neighbour_indptr": W.indptr.astype(np.int64),
+        "neighbour_indices": W.indices.astype(np.int32),
+        "neighbour_weight": W.data.astype(np.float32),
+    }
 
 
 def _check(data: TrainingData, config: TrainingConfig, start: Start | None) -> None:
@@ -475,8 +618,9 @@ class _Epochs:
         learning_rate: float,
         start: Start | None,
         progress: Progress | None,
+        what: str,
     ) -> None:
-        self._train, self._config, self._progress = data.train, config, progress
+        self._train, self._config, self._progress, self._what = data.train, config, progress, what
         self._encoder, self._optimiser, self._learning_rate = encoder, optimiser, learning_rate
         self._pooling_weight = pooling_weight
         self._turn = 0 if start is None else start.turn
@@ -515,7 +659,7 @@ class _Epochs:
                 total += self._step([np.sort(order[chosen]) for order in orders], scratch, rng, generator)
                 self._optimiser.step()
                 if self._progress is not None:
-                    self._progress(f"training, epoch {epoch} of at most {self.most}", step + 1, steps)
+                    self._progress(f"{self._what}, epoch {epoch} of at most {self.most}", step + 1, steps)
         return total / len(users)
 
     def _step(
@@ -621,11 +765,6 @@ def _embeddings(encoder: "TrackEncoder", *, in_blocks: bool) -> NDArray[np.float
             rows = np.arange(start, min(start + _TRACKS_A_BLOCK, len(embeddings)))
             embeddings[rows] = encoder.place(rows).embeddings.numpy()
     return embeddings
-
-
-def _level(encoder: "TrackEncoder", temperature: float) -> NDArray[np.float32]:
-    """How much a track is liked regardless of a person's other likes: float32[N], as a cosine."""
-    return np.float32(temperature) * encoder.bias.detach().numpy().astype(np.float32)
 
 
 def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

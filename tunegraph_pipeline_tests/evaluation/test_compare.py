@@ -28,8 +28,8 @@ from tunegraph_pipeline.evaluation.splits import (
 )
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.lake.schemas import TABLES
-from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, OURS, Settings
-from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
+from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, OURS, Settings, TuneGraph
+from tunegraph_pipeline.training.train import TrainingConfig, TrainingData, train
 from tunegraph_pipeline_tests.evaluation.recommender_contract import NOT_PERSONAL
 
 SETTINGS = Settings(
@@ -145,6 +145,24 @@ def test_what_steers_training_is_taken_out_of_it() -> None:
     assert not data.context.multiply(data.targets).nnz
     assert data.targets.nnz > 0
     assert data.train.multiply(split.train).nnz == data.train.nnz
+
+
+def test_ours_ranks_by_all_that_it_may_learn_from_and_chooses_by_a_part_of_it() -> None:
+    known = known_of(SCENES * TRACKS_A_SCENE)
+    material = material_of(weak_generalisation(scenes(), seed=0), known, seed=0)
+    assert material.likes.nnz > material.data.train.nnz
+    refitted, judged = (
+        TuneGraph(replace(SETTINGS, training=SETTINGS.training.model_copy(update={"refit": refit})))
+        for refit in (True, False)
+    )
+    for model in (refitted, judged):
+        model.fit(material)
+    np.testing.assert_array_equal(refitted.trained.embeddings, judged.trained.embeddings)
+    assert refitted.trained.blend == judged.trained.blend
+    on_all = train(replace(material.data, train=material.likes), SETTINGS.training)
+    on_a_part = train(material.data, SETTINGS.training)
+    for model, learned in ((refitted, on_all), (judged, on_a_part)):
+        np.testing.assert_array_equal(model._ranker.bundle.neighbour_weight, learned.neighbour_weight)
 
 
 def outcome_of(model: str, figures: list[float], seed: int = 0) -> Outcome:

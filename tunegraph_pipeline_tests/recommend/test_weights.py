@@ -34,18 +34,18 @@ def written(folder: Path, weights: Weights, **changes: Any) -> ArrayFolder:
 
 
 def test_a_model_from_before_there_was_a_map_is_neutral_there(weights: Weights, tmp_path: Path) -> None:
-    found = Weights.of_model(written(tmp_path / "new", weights))
+    found = Weights.judged_of(written(tmp_path / "new", weights))
     assert found.known.tolist() == [True, True]
     assert found.placed.tolist() == [True, False]
     np.testing.assert_array_equal(found.layout, weights.layout)
-    found = Weights.of_model(written(tmp_path / "old", weights, placed=None, layout=None))
+    found = Weights.judged_of(written(tmp_path / "old", weights, placed=None, layout=None))
     assert found.placed.tolist() == [False, False]
     assert found.layout.tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
 def test_a_model_whose_arrays_contradict_each_other_is_refused(weights: Weights, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"prior\.npy is <f4 of shape \(1,\), a model needs <f4 of 2"):
-        Weights.of_model(written(tmp_path / "f", weights, prior=weights.prior[:1]))
+        Weights.judged_of(written(tmp_path / "f", weights, prior=weights.prior[:1]))
 
 
 def test_a_new_track_is_neutral_and_a_new_id_of_a_known_one_has_its_place(weights: Weights) -> None:

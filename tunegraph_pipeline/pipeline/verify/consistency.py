@@ -30,6 +30,7 @@ from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, wri
 from tunegraph_pipeline.pipeline.verify.tables import how_to_rebuild
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications
+from tunegraph_pipeline.recommend.weights import served_embeddings
 from tunegraph_pipeline.words import counted
 
 _NEEDED = tuple(table for table in DAILY_TABLES if table not in MAY_BE_MISSING)
@@ -275,7 +276,7 @@ def check_embeddings(inspection: Inspection) -> None:
         if not folder.is_dir() or not inspection.sound(f"models/{version}", inspection.name(path.parent)):
             continue
         stored = inspection.lake.read("track_embeddings", version, ["embedding"])["embedding"]
-        embeddings = ArrayFolder.open(folder)["embeddings"]
+        embeddings = served_embeddings(ArrayFolder.open(folder))
         if not np.array_equal(stored.to_numpy().reshape(embeddings.shape), embeddings):
             what = "is not what the model holds"
             inspection.problem(path, what, *how_to_rebuild(inspection, "track_embeddings", version))

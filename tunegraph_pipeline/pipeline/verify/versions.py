@@ -12,6 +12,7 @@ from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.lake.tensors import load_tensors
+from tunegraph_pipeline.models.arrays import REFITTED
 from tunegraph_pipeline.pipeline.stages import array_stages
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, named_first, short
 from tunegraph_pipeline.pipeline.verify.tables import of_unit_length
@@ -37,9 +38,10 @@ def check_versions(inspection: Inspection) -> None:
             arrays = check_arrays(inspection, folder, again, mend)
             if arrays is None or kind != "models":
                 continue
-            path = folder / "embeddings.npy"
-            if not of_unit_length(arrays["embeddings"]):
-                inspection.problem(path, "an embedding is not finite and of unit length", again, mend)
+            for name in ("embeddings", f"{REFITTED}embeddings"):
+                if name in arrays and not of_unit_length(arrays[name]):
+                    path = folder / f"{name}.npy"
+                    inspection.problem(path, "an embedding is not finite and of unit length", again, mend)
     for path in sorted(inspection.lake.checkpoints.glob("*.safetensors")):
         inspection.seen.add(path)
         try:
