@@ -65,9 +65,12 @@ class ListWriter:
             ranked.listeners.tolist(),
             strict=True,
         )
-        for rank, (track, score, liked, listeners) in enumerate(rows, 1):
-            why = [f"{reasons[one]}{both}}}" for one, both in zip(liked, listeners, strict=True) if one >= 0]
-            items.append(f'{{"rank":{rank},{songs[track]}{score!r},"reasons":[{",".join(why)}]}}')
+        # The two `REASONS` by name: a list of them for each song would double the time of the whole.
+        for rank, (track, score, (first, second), (of_first, of_second)) in enumerate(rows, 1):
+            why = f"{reasons[first]}{of_first}}}" if first >= 0 else ""
+            if second >= 0:
+                why += f",{reasons[second]}{of_second}}}"
+            items.append(f'{{"rank":{rank},{songs[track]}{score!r},"reasons":[{why}]}}')
         return ",".join(items)
 
     def _frame(self, ranked: Ranked) -> tuple[str, str]:
