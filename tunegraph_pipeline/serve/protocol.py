@@ -268,6 +268,8 @@ def _write_whole(cycle: RequestResponseCycle, start: Message, body: Message) -> 
     head = STATUS_LINE[start["status"]], before, _line(*length), after, _line(*its_id), closing, b"\r\n"
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
+    # It refers to the cycle, which refers to its scope: a circle that only garbage collection would free.
+    del cycle.scope[WRITE_WHOLE]  # type: ignore[misc]
     cycle.transport.write(b"".join([*head, content]))
     cycle.message_event.set()
     if not cycle.keep_alive:
