@@ -60,10 +60,12 @@ def first_request(k: int, named: int) -> int:
 
 
 class Scratch(threading.local):
-    """An int32 per track for each thread, zero between uses; a new array per query would be too slow."""
+    """An int32 and a bool per track for each thread, zero between uses; new arrays per query would be too
+    slow."""
 
     def __init__(self, n_tracks: int) -> None:
         self.place = np.zeros(n_tracks, dtype=np.int32)
+        self.marked = np.zeros(n_tracks, dtype=np.bool_)
 
 
 class CandidateSearch:

@@ -80,7 +80,11 @@ _POOL = 100  # minimum number of tracks to diversify among
 _UNIT = 2.0**26
 """To choose diverse tracks, embeddings are rounded to whole multiples of 1 / _UNIT. The products of two of
 length 1 then stay below 2**53 in whole numbers, and add up to the same float64 in any order, so BLAS may."""
-_TOGETHER, _TOGETHER_TURNED = 12, 4  # queries from which one product for all costs less than one for each
+_TOGETHER = 12  # queries from which one product for all costs less than one for each
+_AT_ONCE = 8  # queries of a product whose result stays in the cache
+_MOST_UNPACKED = 1_000_000
+"""Multiplications of a product up to which OpenBLAS uses its matrices as they are. Beyond it, it copies them
+first, which takes longer than a product of a few queries."""
 _MOST_TURNED = 64 << 20  # bytes
 _LONG = 256  # rows of neighbours from which they are added up in float64
 _ALLOWED = float(LEFT_OUT) / 2  # tracks with a bound below this are left out
@@ -323,10 +327,21 @@ class Ranker:
 
     def _products(self, probes: list[NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:
         """The product of the screen with each of these."""
-        # Few rows times a transposed table take longer together than one by one.
-        together = len(probes) >= (_TOGETHER if self._turned is None else _TOGETHER_TURNED)
-        table = self.bundle.screen.T if self._turned is None else self._turned
-        return list(np.array(probes) @ table) if together else [probe @ table for probe in probes]
+        if self._turned is None:
+            # Few rows times a transposed table take longer together than one by one.
+            table = self.bundle.screen.T
+            together = len(probes) >= _TOGETHER
+            return list(np.array(probes) @ table) if together else [probe @ table for probe in probes]
+        products: list[NDArray[np.float32]] = []
+        for start in range(0, len(probes), _AT_ONCE):
+            some = np.array(probes[start : start + _AT_ONCE])
+            product = np.empty((len(some), self.bundle.n_tracks), dtype=np.float32)
+            width = self.bundle.n_tracks if len(some) == 1 else max(1, _MOST_UNPACKED // some.size)
+            for first in range(0, self.bundle.n_tracks, width):
+                columns = np.s_[:, first : first + width]
+                np.matmul(some, self._turned[columns], out=product[columns])
+            products += list(product)
+        return products
 
     def _few(self, passing: Passing | None) -> bool:
         """Whether so few tracks pass that their rows of the screen are kept, and they are ranked by
@@ -684,19 +699,19 @@ class Ranker:
         shortlist = self._shortlist(bound, direction, rest, k, question.rounding, among)
         if among is not None:
             shortlist = among[shortlist]
-        places = self._places(question, shortlist)
-        (hits,) = places.nonzero()
+        hits = self._hits(question, shortlist)
+        at = shortlist.searchsorted(question.columns[hits])
         # bincount adds in input order, in float64, so that a list has the same sums wherever it is computed.
-        near = np.bincount(places[hits] - 1, question.weights[hits], minlength=len(shortlist))
+        near = np.bincount(at, question.weights[hits], minlength=len(shortlist))
         return self._in_order(question, shortlist, near, k)
 
-    def _places(self, question: _Question, tracks: NDArray[Any]) -> NDArray[np.int32]:
-        """For each cached entry the place of its column in ``tracks``, from 1; 0 if it is not there."""
-        place = self._scratch.place
-        place[tracks] = np.arange(1, len(tracks) + 1)
-        places = place[question.columns]
-        place[tracks] = 0
-        return places
+    def _hits(self, question: _Question, tracks: NDArray[Any]) -> NDArray[np.intp]:
+        """The places of the cached entries whose columns are among these tracks."""
+        marked = self._scratch.marked
+        marked[tracks] = True
+        (hits,) = marked[question.columns].nonzero()
+        marked[tracks] = False
+        return hits
 
     def _in_order(
         self, question: _Question, shortlist: NDArray[np.intp], near: NDArray[Any], k: int
@@ -831,13 +846,14 @@ class Ranker:
         cosines = self.bundle.embeddings[winners] @ question.rows.T
         contributions: NDArray[np.float64] = cosines.astype(np.float64)
         contributions *= question.pooling * question.like_scale
-        places = self._places(question, winners)
-        (hits,) = places.nonzero()
+        hits = self._hits(question, winners)
         owners = question.ends.searchsorted(hits, side="right")
         if len(question.ends) > len(liked):  # rows of disliked tracks come after those
             likes = owners < len(liked)
             hits, owners = hits[likes], owners[likes]
-        cells = (places[hits] - 1) * len(liked) + owners
+        order = winners.argsort()
+        at = order[winners[order].searchsorted(question.columns[hits])]
+        cells = at * len(liked) + owners
         np.add.at(contributions.reshape(-1), cells, question.weights[hits])
         return contributions
 

@@ -19,7 +19,7 @@ import hmac
 import ipaddress
 import os
 import re
-from collections.abc import Collection
+from functools import lru_cache
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -104,7 +104,8 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def is_own_host(host: str, allowed: Collection[str]) -> bool:
+@lru_cache(64)
+def is_own_host(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host header names loopback, or one of the ``allowed`` names, with any port or none."""
     found = _HOST.fullmatch(host)
     if found is None:

@@ -84,8 +84,9 @@ class QueryBatcher:
         self._waiting.append((query, future))
         if not self._running:
             self._running = True
-            # Not at once, so that queries the loop has read along with this one join its batch.
-            loop.call_soon(self._run)
+            # Not at once, but after the loop has read again: queries that came along with this one join its
+            # batch, and those of clients who have just had an answer. A query alone waits microseconds.
+            loop.call_soon(loop.call_soon, self._run)
         return future
 
     def close(self) -> None:

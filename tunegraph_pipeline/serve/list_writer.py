@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydantic_core
 
-from tunegraph_pipeline.recommend.recommender import Ranked, Recommendations, Recommender, SongView
+from tunegraph_pipeline.recommend.recommender import Ranked, Recommendations, Recommender
 
 _KEPT_BYTES = 12 << 20
 _OVERHEAD = 150  # bytes that Python needs to keep a piece
@@ -65,9 +65,12 @@ class ListWriter:
             ranked.listeners.tolist(),
             strict=True,
         )
-        for rank, (track, score, liked, listeners) in enumerate(rows, 1):
-            why = [f"{reasons[one]}{both}}}" for one, both in zip(liked, listeners, strict=True) if one >= 0]
-            items.append(f'{{"rank":{rank},{songs[track]}{score!r},"reasons":[{",".join(why)}]}}')
+        # The two `REASONS` by name: a list of them for each song would double the time of the whole.
+        for rank, (track, score, (first, second), (of_first, of_second)) in enumerate(rows, 1):
+            why = f"{reasons[first]}{of_first}}}" if first >= 0 else ""
+            if second >= 0:
+                why += f",{reasons[second]}{of_second}}}"
+            items.append(f'{{"rank":{rank},{songs[track]}{score!r},"reasons":[{why}]}}')
         return ",".join(items)
 
     def _frame(self, ranked: Ranked) -> tuple[str, str]:
@@ -85,20 +88,18 @@ class ListWriter:
         return frame
 
     def _add(self, ranked: Ranked, songs: _Pieces) -> None:
-        """Write the songs of an answer that were not written yet."""
-        for song in self._missing(songs, ranked.best.indices.tolist(), ranked.query.service):
-            self._keep(songs, song.track_idx, _json(song.shown())[1:-1] + ',"score":')
+        """Write the songs of an answer, and those that are its reasons, that were not written yet."""
         liked = ranked.best.because.reshape(-1).tolist()
-        for song in self._missing(self._reasons, [one for one in liked if one >= 0], None):
-            shown = {name: getattr(song, name) for name in _REASON}
-            self._keep(self._reasons, song.track_idx, _json(shown)[:-1] + ',"listeners":')
-
-    def _missing(self, pieces: _Pieces, tracks: list[int], service: str | None) -> list[SongView]:
-        """Those of these songs that were not written yet."""
-        missing = dict.fromkeys(track for track in tracks if track not in pieces)
-        if not missing:
-            return []
-        return self._recommender.describe(np.array(list(missing), dtype=np.int32), service)
+        items = {track for track in ranked.best.indices.tolist() if track not in songs}
+        reasons = {track for track in liked if track >= 0 and track not in self._reasons}
+        missing = np.array(list(items | reasons), dtype=np.int32)
+        # Together, since to describe a few songs costs as much as to describe one.
+        for song in self._recommender.describe(missing, ranked.query.service):
+            if song.track_idx in items:
+                self._keep(songs, song.track_idx, _json(song.shown())[1:-1] + ',"score":')
+            if song.track_idx in reasons:
+                shown = {name: getattr(song, name) for name in _REASON}
+                self._keep(self._reasons, song.track_idx, _json(shown)[:-1] + ',"listeners":')
 
     def _keep(self, pieces: _Pieces, track: int, written: str) -> None:
         pieces[track] = written

@@ -247,27 +247,30 @@ class Protocol(HttpToolsProtocol):
 
 
 _OWN_HEADERS = frozenset({b"connection", b"transfer-encoding"})  # what uvicorn has more to do for
-_EVERY_TIME = frozenset({b"content-length", b"x-request-id"})  # headers whose lines are not worth keeping
 
 
 def _write_whole(cycle: RequestResponseCycle, start: Message, body: Message) -> bool:
     """Write a whole response at once, as `RequestResponseCycle.send` does in two calls, in which it checks
     every header anew. False if it is another one than most, for which `send` is."""
-    headers, content = start["headers"], body.get("body", b"")
+    *headers, its_id = start["headers"]
+    content = body.get("body", b"")
+    length = b"content-length", b"%d" % len(content)
     if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
         return False
-    if cycle.scope["method"] == "HEAD" or (b"content-length", b"%d" % len(content)) not in headers:
+    if cycle.scope["method"] == "HEAD" or length not in headers:
         return False
-    lines = [STATUS_LINE[start["status"]]]
-    for name, value in headers:
-        if name in _OWN_HEADERS:
-            return False
-        lines.append((_line if name in _EVERY_TIME else _kept_line)(name, value))
-    if not cycle.keep_alive:
-        lines.append(b"connection: close\r\n")
+    # Most responses have the same headers, but for the length and, at the end, the id of the request.
+    at = headers.index(length)
+    before, after = _kept_lines(tuple(headers[:at])), _kept_lines(tuple(headers[at + 1 :]))
+    if before is None or after is None:
+        return False
+    closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+    head = STATUS_LINE[start["status"]], before, _line(*length), after, _line(*its_id), closing, b"\r\n"
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    cycle.transport.write(b"".join([*lines, b"\r\n", content]))
+    # It refers to the cycle, which refers to its scope: a circle that only garbage collection would free.
+    del cycle.scope[WRITE_WHOLE]  # type: ignore[misc]
+    cycle.transport.write(b"".join([*head, content]))
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()
@@ -282,4 +285,9 @@ def _line(name: bytes, value: bytes) -> bytes:
     return name.lower() + b": " + value + b"\r\n"
 
 
-_kept_line = lru_cache(256)(_line)
+@lru_cache(256)
+def _kept_lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+    """Headers as they are written; None if one is among those that uvicorn has more to do for."""
+    if any(name in _OWN_HEADERS for name, _ in headers):
+        return None
+    return b"".join([_line(name, value) for name, value in headers])

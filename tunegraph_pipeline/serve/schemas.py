@@ -273,8 +273,12 @@ class RecommendationRequest(RequestBody):
     filters: FilterRequest | None = Field(None, description="What the songs have to be like.")
     mode: Mode = _MODE
     recency: Recency | None = _RECENCY
-    artists: ArtistList = Field([], description=_ARTISTS)
-    not_artists: ArtistList = Field([], description="Artists, by id or name, of whom no song is recommended.")
+    artists: ArtistList = Field(default_factory=list, json_schema_extra={"default": []}, description=_ARTISTS)
+    not_artists: ArtistList = Field(
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="Artists, by id or name, of whom no song is recommended.",
+    )
     surprise: Share = _SURPRISE
     seed: Seed = _SEED
 

@@ -78,7 +78,7 @@ def test_on_loopback_without_a_key_everybody_may() -> None:
     ],
 )
 def test_loopback_and_the_names_that_were_given_are_own_hosts(host: str) -> None:
-    assert is_own_host(host, {"music.lan"})
+    assert is_own_host(host, frozenset({"music.lan"}))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_loopback_and_the_names_that_were_given_are_own_hosts(host: str) -> None
     ],
 )
 def test_no_name_of_somebody_else_is(host: str) -> None:
-    assert not is_own_host(host, {"music.lan"})
+    assert not is_own_host(host, frozenset({"music.lan"}))
 
 
 @pytest.mark.parametrize(
