@@ -53,7 +53,9 @@ MOST_ALONE_BYTES = 64 << 20
 _SEEN = 20  # times as many chosen tracks as wanted are looked at
 _BAR_OF = 4  # times as many chosen tracks as wanted, of the nearest lists, give the first bar
 _BUFFERED = 1 << 13  # tracks for which memory is asked for at a time
-_EXPECTED = 0.02  # share of what is wanted that the lists which are not searched are expected to hold
+_EXPECTED, _EXPECTED_OF_ALONE = 0.05, 0.02
+"""Share of what is wanted that the lists which are not searched are expected to hold. It is larger where a
+list is read with all that is not chosen."""
 _SAMPLED, _SPREAD_OF = 64, 4  # vectors of each list that give its mean, and of these one in four the spread
 _INT8_MAX = 127
 _WHOLE = 2**24
@@ -357,7 +359,7 @@ class CandidateIndex:
         found = _best(m, *found.and_these(*self._above(found.bar, vector, lists[nearest:], chosen)))
         expected = self._expected_above(found.bar, vector[0], near, chosen)
         expected[first] = 0
-        most = _EXPECTED * m
+        most = (_EXPECTED if chosen.alone is None else _EXPECTED_OF_ALONE) * m
         (lists,) = (expected > most / self.lists).nonzero()  # those below hold less together
         order = np.argsort(expected[lists])
         left_out = expected.sum() - expected[lists].sum()
