@@ -53,7 +53,7 @@ MOST_ALONE_BYTES = 64 << 20
 _SEEN = 20  # times as many chosen tracks as wanted are looked at
 _BAR_OF = 4  # times as many chosen tracks as wanted, of the nearest lists, give the first bar
 _BUFFERED = 1 << 13  # tracks for which memory is asked for at a time
-_EXPECTED, _EXPECTED_OF_ALONE = 0.03, 0.02
+_EXPECTED, _EXPECTED_OF_ALONE = 0.05, 0.02
 """Share of what is wanted that the lists which are not searched are expected to hold. It is larger where a
 list is read with all that is not chosen."""
 _SAMPLED, _SPREAD_OF = 64, 4  # vectors of each list that give its mean, and of these one in four the spread
@@ -343,12 +343,13 @@ class CandidateIndex:
         The ``probes`` nearest lists are searched first, or more if they have few chosen tracks. What the
         other lists hold above the m-th best is expected from the products with their means, and those with
         the most are searched until all others together are expected to hold a share of m. These are few
-        where the chosen tracks are among the nearest ones, and many where all of them are about as far. How
-        many more than it holds are expected of a list is learned from those that were searched.
+        where the chosen tracks are among the nearest ones, and many where all of them are about as far. Where
+        the nearest lists have many, they hold less than expected, and of the others as much less is expected.
         """
         near = self._all_centres @ vector[0]
         first = lists_reached(near, probes)
-        if chosen.in_list[first].sum() < _SEEN * m:
+        are_near = chosen.in_list[first].sum() >= _SEEN * m
+        if not are_near:
             order = np.argsort(-near)
             last = int(np.searchsorted(chosen.in_list[order].cumsum(), _SEEN * m))
             first = near >= near[order[min(last, self.lists - 1)]]
@@ -359,8 +360,8 @@ class CandidateIndex:
         found = _best(m, *self._above(-np.inf, vector, lists[:nearest], chosen))
         found = _best(m, *found.and_these(*self._above(found.bar, vector, lists[nearest:], chosen)))
         expected = self._expected_above(found.bar, vector[0], near, chosen)
-        held = len(found.tracks)
-        expected *= held / max(held, float(expected[first].sum()), 1)
+        if are_near:  # else they are a part of each list that is not like the others of it
+            expected *= min(1.0, len(found.tracks) / max(float(expected[first].sum()), 1.0))
         expected[first] = 0
         most = (_EXPECTED if chosen.alone is None else _EXPECTED_OF_ALONE) * m
         (lists,) = (expected > most / self.lists).nonzero()  # those below hold less together
