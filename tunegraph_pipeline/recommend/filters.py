@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ _PARTS = re.compile(rf"({_NUMBER})?(\.\.|-)?({_NUMBER})?")
 _MOST_KEPT, _KEPT_BYTES = 32, 160 << 20  # filters whose songs are kept, and the memory for them
 MOST_ROWS_BYTES = 16 << 20
 """Memory for the rows of the songs that pass a filter; a product with as much takes half a millisecond."""
+_ROWS_BLOCK = 1024  # rows at a time, which stay in the cache
+_INT8_MAX = 127
 _COMPARED = 500  # genres, those of most songs, that a misspelt one is compared with
 _NEAR = 3
 _INFINITY = np.int16(0x7C00)  # the bits of float16; those of NaN are above
@@ -97,6 +99,45 @@ class Filters:
         return not named and self.years == self.listeners == (None, None)
 
 
+class Rest(NamedTuple):
+    """The coordinates of n tracks that the screen lacks, in 8 bits, for closer bounds of many scores:
+    ``codes`` int8[n, w] times ``scale`` float32[n]; their ``length``, and that of what rounding took away,
+    ``lost``, both float32[n]."""
+
+    codes: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    length: NDArray[np.float32]
+    lost: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, embeddings: NDArray[np.float32], tracks: NDArray[np.intp], known: int) -> "Rest":
+        """All coordinates but the ``known`` first ones."""
+        n, width = len(tracks), embeddings.shape[1] - known
+        rest = cls(np.empty((n, width), np.int8), *(np.empty(n, np.float32) for _ in range(3)))
+        for start in range(0, n, _ROWS_BLOCK):
+            block = slice(start, start + _ROWS_BLOCK)
+            rows = embeddings[tracks[block], known:]
+            scale = np.maximum(np.abs(rows).max(axis=1, initial=0), np.float32(1e-30)) / np.float32(_INT8_MAX)
+            codes = np.rint(rows / scale[:, np.newaxis])
+            rest.codes[block], rest.scale[block] = codes, scale
+            rest.length[block] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+            rows -= codes * scale[:, np.newaxis]
+            rest.lost[block] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        return rest
+
+    def less_than(self, places: NDArray[np.intp], direction: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How much less than the product of the two lengths the dot product of these coordinates with the
+        direction is at least, float32[places]."""
+        length = np.float32(np.sqrt(direction @ direction))
+        less = (self.length[places] - self.lost[places]) * length
+        for start in range(0, len(places), _ROWS_BLOCK):
+            some = places[start : start + _ROWS_BLOCK]
+            less[start : start + _ROWS_BLOCK] -= self.scale[some] * (
+                self.codes[some].astype(np.float32) @ direction
+            )
+        return less
+
+
 @dataclass(frozen=True, eq=False)
 class Passing:
     """The tracks that pass a filter, bool[N], among those that may be recommended, and their number.
@@ -116,6 +157,10 @@ class Passing:
     def rows_of(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
         """Their rows of a table of the bundle, always the same one: float32[n_tracks, w]."""
         return self._once("rows", lambda: table[self.indices])
+
+    def rest_of(self, embeddings: NDArray[np.float32], known: int) -> Rest:
+        """Their coordinates in embeddings of the bundle, but for the ``known`` first ones, always as many."""
+        return self._once("rest", lambda: Rest.of(embeddings, self.indices, known))
 
     def chosen_in(self, index: CandidateIndex) -> Chosen:
         """What the index of the bundle needs to find them alone."""
@@ -204,8 +249,10 @@ class SongFilter:
         return found is not None and found.is_ready
 
     def _bytes_of(self, passing: Passing) -> int:
-        rows: int = passing.n_tracks * self._bundle.screen.itemsize * self._bundle.screen.shape[1]
-        return int(passing.tracks.nbytes + 8 * passing.n_tracks + min(rows, MOST_ALONE_BYTES))
+        row: int = self._bundle.screen.itemsize * self._bundle.screen.shape[1] + self._bundle.dimension
+        return int(
+            passing.tracks.nbytes + 8 * passing.n_tracks + min(passing.n_tracks * row, MOST_ALONE_BYTES)
+        )
 
     def genre_counts(self) -> dict[str, int]:
         """How many of the allowed songs each genre has, the largest first, without empty ones."""

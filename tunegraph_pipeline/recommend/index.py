@@ -51,9 +51,11 @@ MANY = 10
 MOST_ALONE_BYTES = 64 << 20
 """Memory for an index of chosen tracks alone: 645,000 of them with 96 numbers each in 8 bits."""
 _SEEN = 20  # times as many chosen tracks as wanted are looked at
-_SPARE = 1.3  # times as many tracks as hold enough chosen ones on average
-_MOST_DROPPED = 20  # times as many tracks as wanted; with more, each is asked whether it is chosen
-_EXPECTED = 0.02  # share of what is wanted that the lists which are not searched are expected to hold
+_BAR_OF = 4  # times as many chosen tracks as wanted, of the nearest lists, give the first bar
+_BUFFERED = 1 << 13  # tracks for which memory is asked for at a time
+_EXPECTED, _EXPECTED_OF_ALONE = 0.05, 0.02
+"""Share of what is wanted that the lists which are not searched are expected to hold. It is larger where a
+list is read with all that is not chosen."""
 _SAMPLED, _SPREAD_OF = 64, 4  # vectors of each list that give its mean, and of these one in four the spread
 _INT8_MAX = 127
 _WHOLE = 2**24
@@ -134,22 +136,34 @@ class Probes:
 
 class Chosen(NamedTuple):
     """Some of the tracks of an index, which a search is limited to, bool[N]; how many each list has of them,
-    int64[lists]; the library's ``selector`` of their ``bits``; and an index of them alone, None if they are
-    too many for one."""
+    int64[lists]; and an index of them alone, None if they are too many for one."""
 
     tracks: NDArray[np.bool_]
     in_list: NDArray[np.int64]
-    bits: NDArray[np.uint8]  # which the selector only points to
-    selector: Any
     alone: Any
 
 
 class _Shape(NamedTuple):
-    """The mean vector of each list, float32[lists, width], and the covariance of vectors around the means of
-    their lists, float32[width, width]."""
+    """What the means of lists are beside their centres: how long the embedding is, as a share of the
+    centre's, float32[lists], while the ``extras``, float32[lists, EXTRAS], are the same; and the covariance
+    of vectors around the means of their lists, float32[width, width]."""
 
-    means: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+    extras: NDArray[np.float32]
     covariance: NDArray[np.float32]
+
+
+class _Best(NamedTuple):
+    """Products float32[n] and tracks int64[n], and what another product has to be above."""
+
+    products: NDArray[np.float32]
+    tracks: NDArray[np.int64]
+    bar: float
+
+    def and_these(
+        self, products: NDArray[np.float32], tracks: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return np.concatenate([self.products, products]), np.concatenate([self.tracks, tracks])
 
 
 class CandidateIndex:
@@ -200,12 +214,10 @@ class CandidateIndex:
 
     def chosen(self, tracks: NDArray[np.bool_]) -> Chosen:
         """These tracks, bool[N], for :meth:`search`, which never finds those that the index lacks."""
-        bits = np.packbits(tracks, bitorder="little")
         lists = self._list_of[tracks[: len(self._list_of)]]
         in_list = np.bincount(lists[lists >= 0], minlength=self.lists)
-        selector = self._library.IDSelectorBitmap(len(bits), self._library.swig_ptr(bits))
         small = int(in_list.sum()) * (self._index.code_size + 8) <= MOST_ALONE_BYTES
-        return Chosen(tracks, in_list, bits, selector, self._alone(tracks) if small else None)
+        return Chosen(tracks, in_list, self._alone(tracks) if small else None)
 
     def _alone(self, tracks: NDArray[np.bool_]) -> Any:
         """An index of these tracks alone, with the same lists: their vectors, copied."""
@@ -238,14 +250,15 @@ class CandidateIndex:
         vector, stretch = self._query(direction, prior, familiarity)
         if chosen is not None:
             products, tracks = self._of_chosen(vector, m + 1, probes, chosen)
-        elif self._centres is None:
+            return best_of(tracks, products, m, stretch)
+        if self._centres is None:
             parameters = self._library.SearchParametersIVF(nprobe=probes)
-            products, tracks = self._index.search(vector, m + 1, params=parameters)
+            (products,), (tracks,) = self._index.search(vector, m + 1, params=parameters)
         else:
             (lists,) = lists_reached(self._centres @ vector[0], probes).nonzero()
-            products, tracks = self._of_lists(vector, m + 1, lists, None)
-        found = m + 1 if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
-        return best_of(tracks[0, :found], products[0, :found], m, stretch)
+            products, tracks = self._of_lists(vector, m + 1, lists)
+        found = m + 1 if tracks[-1] >= 0 else int(np.count_nonzero(tracks >= 0))
+        return best_of(tracks[:found], products[:found], m, stretch)
 
     def search_many(
         self,
@@ -287,16 +300,18 @@ class CandidateIndex:
     @cached_property
     def _shape_of_lists(self) -> "_Shape":
         """What is known of the vectors of each list without reading them, from a sample."""
-        means = np.zeros((self.lists, self.width), dtype=np.float32)
+        lengths = np.zeros(self.lists, dtype=np.float32)
         covariance = np.zeros((self.width, self.width), dtype=np.float32)
         sampled = 0
         for number in self._sizes.nonzero()[0].tolist():
             vectors, _ = self._list(number, _SAMPLED)
-            means[number] = vectors.mean(axis=0)
-            apart = vectors[::_SPREAD_OF] - means[number]
+            mean, centre = vectors.mean(axis=0), self._all_centres[number, :-EXTRAS]
+            lengths[number] = (mean[:-EXTRAS] @ centre) / max(centre @ centre, np.float32(1e-12))
+            apart = vectors[::_SPREAD_OF] - mean
             covariance += apart.T @ apart
             sampled += len(apart)
-        return _Shape(means, covariance / np.float32(max(1, sampled)))
+        extras = np.ascontiguousarray(self._all_centres[:, -EXTRAS:])
+        return _Shape(lengths, extras, covariance / np.float32(max(1, sampled)))
 
     @cached_property
     def _list_of(self) -> NDArray[np.int32]:
@@ -322,64 +337,86 @@ class CandidateIndex:
     def _of_chosen(
         self, vector: NDArray[Any], m: int, probes: int, chosen: Chosen
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The products of the best m chosen tracks, float32[1, m], and these, int64[1, m], padded with -1.
+        """The products of the best m chosen tracks and these, in no order, and others with the same product
+        as the last.
 
         The ``probes`` nearest lists are searched first, or more if they have few chosen tracks. What the
         other lists hold above the m-th best is expected from the products with their means, and those with
-        the most are searched until all others together are expected to hold a fiftieth of m. These are few
-        where the chosen tracks are among the nearest ones, and many where all of them are about as far.
+        the most are searched until all others together are expected to hold a share of m. These are few
+        where the chosen tracks are among the nearest ones, and many where all of them are about as far. Where
+        the nearest lists have many, they hold less than expected, and of the others as much less is expected.
         """
         near = self._all_centres @ vector[0]
         first = lists_reached(near, probes)
-        if chosen.in_list[first].sum() < _SEEN * m:
+        are_near = chosen.in_list[first].sum() >= _SEEN * m
+        if not are_near:
             order = np.argsort(-near)
             last = int(np.searchsorted(chosen.in_list[order].cumsum(), _SEEN * m))
             first = near >= near[order[min(last, self.lists - 1)]]
-        first &= chosen.in_list > 0
-        products, tracks = self._chosen_of_lists(vector, m, first.nonzero()[0], chosen)
-        bar = products[0, -1] if tracks[0, -1] >= 0 else -np.inf
-        means, covariance = self._shape_of_lists
-        spread = max(float(np.sqrt(vector[0] @ covariance @ vector[0])), 1e-6)
-        expected = chosen.in_list * _share_above((bar - means @ vector[0]) / spread)
+        (lists,) = (first & (chosen.in_list > 0)).nonzero()
+        lists = lists[np.argsort(-near[lists])]
+        nearest = int(np.searchsorted(chosen.in_list[lists].cumsum(), _BAR_OF * m)) + 1
+        # Whatever is below the m-th best of the nearest lists is not even returned of the others.
+        found = _best(m, *self._above(-np.inf, vector, lists[:nearest], chosen))
+        found = _best(m, *found.and_these(*self._above(found.bar, vector, lists[nearest:], chosen)))
+        expected = self._expected_above(found.bar, vector[0], near, chosen)
+        if are_near:  # else they are a part of each list that is not like the others of it
+            expected *= min(1.0, len(found.tracks) / max(float(expected[first].sum()), 1.0))
         expected[first] = 0
-        if expected.sum() <= _EXPECTED * m:
-            return products, tracks
-        order = np.argsort(expected)
-        more = np.sort(order[np.searchsorted(expected[order].cumsum(), _EXPECTED * m) :])
-        more_products, more_tracks = self._chosen_of_lists(vector, m, more[expected[more] > 0], chosen)
-        products = np.concatenate([products, more_products], axis=1)
-        best = np.argsort(-products[0], kind="stable")[:m]
-        return products[:, best], np.concatenate([tracks, more_tracks], axis=1)[:, best]
+        most = (_EXPECTED if chosen.alone is None else _EXPECTED_OF_ALONE) * m
+        (lists,) = (expected > most / self.lists).nonzero()  # those below hold less together
+        order = np.argsort(expected[lists])
+        left_out = expected.sum() - expected[lists].sum()
+        more = lists[order[np.searchsorted(left_out + expected[lists[order]].cumsum(), most) :]]
+        if more.size:
+            found = _best(m, *found.and_these(*self._above(found.bar, vector, more, chosen)))
+        return found.products, found.tracks
 
-    def _chosen_of_lists(
-        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], chosen: Chosen
+    def _expected_above(
+        self, bar: float, query: NDArray[Any], near: NDArray[np.float32], chosen: Chosen
+    ) -> NDArray[np.floating[Any]]:
+        """How many chosen tracks of each list are expected to have a product above the bar: [lists].
+        ``near``: the products with the centres."""
+        shape = self._shape_of_lists
+        extras = shape.extras @ query[-EXTRAS:]
+        means = (near - extras) * shape.lengths + extras
+        spread = max(float(np.sqrt(query @ shape.covariance @ query)), 1e-6)
+        expected: NDArray[np.floating[Any]] = chosen.in_list * _share_above(
+            (np.float32(bar) - means) / spread
+        )
+        return expected
+
+    def _above(
+        self, bar: float, vector: NDArray[Any], lists: NDArray[np.int64], chosen: Chosen
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The same of these lists alone."""
+        """The products and tracks of the chosen ones of these lists that are above the bar, in no order."""
+        if not lists.size:
+            return np.zeros(0, np.float32), np.zeros(0, np.int64)
+        found, lists = self._library.RangeSearchResult(1), np.sort(lists)
+        found.buffer_size = _BUFFERED
+        unused = np.zeros(len(lists), np.float32)
+        pointers = map(self._library.swig_ptr, (lists, unused))
+        parameters = self._library.IVFSearchParameters(nprobe=len(lists))
+        (chosen.alone or self._index).range_search_preassigned_c(
+            1, self._library.swig_ptr(vector), bar, *pointers, found, False, parameters
+        )
+        size = int(self._library.rev_swig_ptr(found.lims, 2)[1])
+        products, tracks = (
+            self._library.rev_swig_ptr(column, size) for column in (found.distances, found.labels)
+        )
         if chosen.alone is not None:
-            return self._of_lists(vector, m, lists, None, chosen.alone)
-        held, most = int(chosen.in_list[lists].sum()), int(self._sizes[lists].sum())
-        # To ask for each vector whether it is chosen takes as long as its product. So where many are, those
-        # that are not are left out afterwards.
-        wanted = min(most, int(m * (most / max(1, held)) * _SPARE) + m)
-        if m <= held and wanted <= _MOST_DROPPED * m:
-            products, tracks = self._of_lists(vector, wanted, lists, None)
-            (kept,) = chosen.tracks[tracks[0]].nonzero()
-            if len(kept) >= m:  # otherwise those that were chosen are not the nearest
-                return products[:, kept[:m]], tracks[:, kept[:m]]
-        return self._of_lists(vector, m, lists, chosen.selector)
+            return products.copy(), tracks.copy()
+        # To ask for each vector whether it is chosen, before its product, takes as long as the product.
+        (kept,) = chosen.tracks[tracks].nonzero()
+        return products[kept], tracks[kept]
 
-    def _of_lists(
-        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], selector: Any, index: Any = None
-    ) -> tuple[Any, Any]:
-        """The products and tracks of the best m in these lists, both [1, m], padded with -1; of those that
-        the library's ``selector`` selects, or of another ``index`` with the same lists, if one is given."""
-        products, tracks = np.empty((1, m), np.float32), np.empty((1, m), np.int64)
+    def _of_lists(self, vector: NDArray[Any], m: int, lists: NDArray[np.int64]) -> tuple[Any, Any]:
+        """The products and tracks of the best m in these lists, both [m], padded with -1."""
+        products, tracks = np.empty(m, np.float32), np.empty(m, np.int64)
         unused = np.zeros(len(lists), np.float32)
         pointers = map(self._library.swig_ptr, (lists, unused, products, tracks))
-        parameters = self._library.SearchParametersIVF(nprobe=len(lists), sel=selector)
-        (index or self._index).search_preassigned_c(
-            1, self._library.swig_ptr(vector), m, *pointers, False, parameters
-        )
+        parameters = self._library.SearchParametersIVF(nprobe=len(lists))
+        self._index.search_preassigned_c(1, self._library.swig_ptr(vector), m, *pointers, False, parameters)
         return products, tracks
 
     def _list(self, number: int, most: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -394,6 +431,15 @@ class CandidateIndex:
         vectors = codes.reshape(size, self.width).astype(np.float32)
         vectors -= _INT8_MAX + 1
         return vectors, tracks
+
+
+def _best(m: int, products: NDArray[np.float32], tracks: NDArray[np.int64]) -> _Best:
+    """The best m of these, and others with the same product as the last."""
+    if len(products) < m:
+        return _Best(products, tracks, -np.inf)
+    bar = np.partition(products, -m)[-m]
+    (kept,) = (products >= bar).nonzero()
+    return _Best(products[kept], tracks[kept], float(bar))
 
 
 def _share_above(distance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -76,6 +76,7 @@ _EPSILON = float(np.finfo(np.float32).eps)
 _DOTS_BLOCK = 4096
 _GROUP = 64  # bounds in a group, of which only the largest is compared, see `_bar`
 _SEARCHED, _FEW = 4096, 256  # queries that the index is searched for at once, and the fewest
+_LOOSE = 20  # times k tracks reach the bar if bounds are loose
 _POOL = 100  # minimum number of tracks to diversify among
 _UNIT = 2.0**26
 """To choose diverse tracks, embeddings are rounded to whole multiples of 1 / _UNIT. The products of two of
@@ -375,7 +376,7 @@ class Ranker:
         if passing is not None and self._few(passing):
             bound = passing.rows_of(self.bundle.screen) @ probe
             bound[_places_in(passing.indices, itself[passing.tracks[itself]])] = LEFT_OUT
-            shortlist = self._shortlist(bound, row, probe[-3], k, row.size + 8.0, passing.indices)
+            shortlist = self._shortlist(bound, row, probe[-3], k, row.size + 8.0, passing)
             return passing.indices[shortlist]
         bound = self.bundle.screen @ probe
         bound[~(self.allowed if passing is None else passing.tracks)] = LEFT_OUT
@@ -603,19 +604,18 @@ class Ranker:
         bound of each without neighbours, which is overwritten."""
         columns, weights = question.columns, question.weights
         left_out: NDArray[Any] = question.left_out
-        passing = question.passing
-        among = passing.indices if passing is not None and self._few(passing) else None
-        if passing is not None and among is not None:
-            inside = passing.tracks[columns]
-            columns, weights = _places_in(among, columns[inside]), weights[inside]
-            left_out = _places_in(among, left_out[passing.tracks[left_out]])
+        few = question.passing if self._few(question.passing) else None
+        if few is not None:
+            inside = few.tracks[columns]
+            columns, weights = _places_in(few.indices, columns[inside]), weights[inside]
+            left_out = _places_in(few.indices, left_out[few.tracks[left_out]])
         if len(question.ends) < _LONG:
             # In float32, which `rounding` accounts for; a pass over the catalogue would cost more.
             np.add.at(bound, columns, weights.astype(np.float32))
         else:
             bound += np.bincount(columns, weights, minlength=bound.size)
         bound[left_out] = LEFT_OUT
-        return partial(self._highest, bound, question, among)
+        return partial(self._highest, bound, question, few)
 
     def _best(
         self, highest: _Highest, question: _Question, spec: QuerySpec, k: int, *, explain: bool
@@ -690,15 +690,15 @@ class Ranker:
             wanted *= 4
 
     def _highest(
-        self, bound: NDArray[np.float32], question: _Question, among: NDArray[np.intp] | None, k: int
+        self, bound: NDArray[np.float32], question: _Question, few: Passing | None, k: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The k tracks with the highest scores, best first, and their exact scores; of those ``among`` whose
+        """The k tracks with the highest scores, best first, and their exact scores; of the ``few`` whose
         bounds are given, if these are not all."""
         rest = float(question.probe[-3])
         direction = question.direction.astype(np.float32)
-        shortlist = self._shortlist(bound, direction, rest, k, question.rounding, among)
-        if among is not None:
-            shortlist = among[shortlist]
+        shortlist = self._shortlist(bound, direction, rest, k, question.rounding, few)
+        if few is not None:
+            shortlist = few.indices[shortlist]
         hits = self._hits(question, shortlist)
         at = shortlist.searchsorted(question.columns[hits])
         # bincount adds in input order, in float64, so that a list has the same sums wherever it is computed.
@@ -733,10 +733,10 @@ class Ranker:
         rest: float,
         k: int,
         rounding: float,
-        among: NDArray[np.intp] | None = None,
+        few: Passing | None = None,
     ) -> NDArray[np.intp]:
-        """Indices of bounds, ascending, of all tracks that may be among the best k. ``among``: the tracks
-        that the bounds are of, if these are not all.
+        """Indices of bounds, ascending, of all tracks that may be among the best k. ``few``: the tracks that
+        the bounds are of, if these are not all.
 
         The true score of a track is its bound, minus the length ``rest`` of the direction times its own, plus
         the dot product of the coordinates that the screen lacks.
@@ -747,7 +747,7 @@ class Ranker:
         known = self._coordinates
 
         def true_scores(places: NDArray[np.intp]) -> NDArray[np.float32]:
-            tracks = places if among is None else among[places]
+            tracks = places if few is None else few.indices[places]
             scores: NDArray[np.float32] = self.bundle.embeddings[tracks, known:] @ direction[known:]
             scores += bound[places] - np.float32(rest) * self.bundle.screen[tracks, known]
             return scores
@@ -759,6 +759,11 @@ class Ranker:
         scores = true_scores(pilot)
         bar = _lowered(float(np.partition(scores, len(scores) - k)[len(scores) - k]), rounding)
         candidates = reached(bar)
+        if few is not None and self._candidates is not None and len(candidates) > _LOOSE * k:
+            # Their embeddings lie far apart in a large catalogue.
+            closer = few.rest_of(self.bundle.embeddings, known)
+            bounds = bound[candidates] - closer.less_than(candidates, direction[known:])
+            candidates = candidates[bounds >= np.float32(bar)]
         if len(candidates) <= 4 * k + _GROUP:
             return candidates
         scores = true_scores(candidates)

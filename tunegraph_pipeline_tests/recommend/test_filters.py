@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend import ranking
 from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
-from tunegraph_pipeline.recommend.filters import MOODS, Bounds, Filters, Passing, read_bounds
+from tunegraph_pipeline.recommend.filters import MOODS, Bounds, Filters, Passing, Rest, read_bounds
 from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
 from tunegraph_pipeline.recommend.indexing import recall_of, write_index
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline_tests.conftest import examples
-from tunegraph_pipeline_tests.recommend.conftest import golden_content, random_content, undescribed
+from tunegraph_pipeline_tests.recommend.conftest import (
+    clustered_content,
+    golden_content,
+    random_content,
+    undescribed,
+)
 
 N = 300
 GENRES = ("Rock", "Jazz", "Folk")
@@ -191,6 +196,62 @@ def compare_with_the_plain_one(
     kept = passing.tracks[all_near]
     np.testing.assert_array_equal(near, all_near[kept][:k])
     np.testing.assert_array_equal(cosines, all_cosines[kept][:k])
+
+
+@settings(max_examples=examples(60))
+@given(seed=st.integers(0, 10**6), n=st.integers(0, 40), width=st.integers(1, 40), far=st.booleans())
+def test_what_is_kept_in_8_bits_bounds_a_product_and_closely(
+    seed: int, n: int, width: int, far: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    embeddings = rng.standard_normal((n + 5, width + 3)).astype(np.float32)
+    embeddings *= rng.choice([0.0, 1e-6, 1.0, 30.0], (n + 5, 1)).astype(np.float32)
+    direction = rng.standard_normal(width).astype(np.float32)
+    tracks = np.sort(rng.permutation(n + 5)[:n])
+    rest = Rest.of(embeddings, tracks, 3)
+    places = rng.integers(0, n, 60) if n else np.zeros(0, np.intp)
+    rows, length = embeddings[tracks[places], 3:].astype(np.float64), float(np.linalg.norm(direction))
+    lengths = np.linalg.norm(rows, axis=1)
+    bounds = lengths * length - rest.less_than(places, direction)
+    products = rows @ direction
+    slack = 1e-5 * lengths * length
+    assert (bounds >= products - slack).all()
+    assert (bounds <= products + slack + length * lengths * 0.02 * np.sqrt(width)).all()
+
+
+def test_few_songs_of_a_large_catalogue_rank_exactly_where_bounds_are_loose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(11)
+    content = clustered_content(n_tracks=3_000, dimension=64)
+    noise = rng.standard_normal((3_000, 64)).astype(np.float32)  # of which the screen holds a part
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    write_bundle(tmp_path / "v1", dataclasses.replace(content, embeddings=noise))
+    bundle = Bundle.open(tmp_path / "v1")
+    assert bundle.screen.shape[1] < bundle.dimension
+    form = write_index(bundle, tmp_path / "index", "int8")
+    index = CandidateIndex(read_index(tmp_path / "index"), form, Probes.everywhere(10_000))
+    ranker, exact = Ranker(bundle, index=index), Ranker(bundle)
+    tracks = bundle.recommendable & (rng.random(bundle.n_tracks) < 0.4)
+    passing, alike = (Passing(tracks, int(tracks.sum())) for _ in range(2))
+    used, less_than = [], Rest.less_than
+
+    def noting(rest: Rest, places: NDArray[np.intp], direction: NDArray[np.float32]) -> NDArray[np.float32]:
+        used.append(len(places))
+        return less_than(rest, places, direction)
+
+    monkeypatch.setattr(Rest, "less_than", noting)
+    for user in range(40):
+        spec = QuerySpec(bundle.user_list(user), bundle.user_list(user + 50)[:2], passing=passing)
+        for k in (1, 7, 20):
+            (found,) = ranker.answer([spec], [k])
+            (right,) = exact.answer([spec._replace(passing=None)], [bundle.n_tracks])
+            kept = tracks[right.indices]
+            for table, whole in zip(found, right, strict=True):
+                np.testing.assert_array_equal(table, whole[kept][:k])
+        near, _ = ranker.nearest(user, 5, passing)
+        np.testing.assert_array_equal(near, exact.nearest(user, 5, alike)[0])
+    assert len(used) > 40
 
 
 @pytest.mark.parametrize("apart", [False, True])
