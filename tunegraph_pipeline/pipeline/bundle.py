@@ -93,8 +93,8 @@ def what_is_served(refitted_on: Mapping[str, Any] | None) -> str:
     """In words what is served of a model, by this fact of it or of its bundle."""
     if refitted_on is None:
         return "as it was judged"
-    held_out = counted(refitted_on["held_out"], "like")
-    return f"refitted to all {refitted_on['likes']:,} likes, also the {held_out} it was judged without"
+    likes, held_out = (counted(refitted_on[which], "like") for which in ("likes", "held_out"))
+    return f"refitted to {likes}, also to {held_out} that it was judged without"
 
 
 def judged_content(graph: LikeGraph, model: ArrayFolder, version: str) -> BundleContent:

@@ -161,7 +161,7 @@ def test_the_bundle_and_the_table_have_what_was_refitted_and_say_so(days: Days) 
     expected = {"cut_off": SECOND.isoformat(), "likes": len(graph.indices), "held_out": held_out}
     assert bundle.facts["refitted_on"] == model.facts["refitted_on"] == expected
     assert bundle.facts["blend"] == model.facts["blend"]
-    said = f"refitted to all {len(graph.indices):,} likes, also the {held_out:,} likes it was judged without"
+    said = f"refitted to {len(graph.indices):,} likes, also to {held_out:,} likes that it was judged without"
     assert said in lake_status(lake)["live bundle"]
     table = lake.read("track_embeddings", bundle.model_version)["embedding"].to_numpy()
     np.testing.assert_array_equal(table, bundle.embeddings)
