@@ -177,7 +177,9 @@ def _wait_for(store: ObjectStore, process: "subprocess.Popen[bytes]", log: Path)
             make_bucket(store)
             import obstore
 
-            obstore.put(store.client(), "ready", b"")
+            # Not empty: the server keeps the bytes of objects apart, and that part of it starts last.
+            obstore.put(store.client(), "ready", b"yes")
+            obstore.get(store.client(), "ready").bytes()
             obstore.delete(store.client(), "ready")
         except Exception:  # noqa: BLE001  # not up yet
             if process.poll() is not None or time.monotonic() > until:
