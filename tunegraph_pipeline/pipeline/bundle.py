@@ -100,19 +100,7 @@ def what_is_served(refitted_on: Mapping[str, Any] | None) -> str:
 def judged_content(graph: LikeGraph, model: ArrayFolder, version: str) -> BundleContent:
     """What ranks by the judged arrays of a model, over a like graph that continues its own."""
     weights = carry_over(Weights.judged_of(model), graph.canonical)
-    nothing = [""] * graph.n_tracks
-    return BundleContent(
-        track_ids=[str(track) for track in range(graph.n_tracks)],
-        **_ranked_by(graph, weights),
-        user_ids=[],
-        user_indptr=np.zeros(1, dtype=np.int64),
-        user_tracks=np.zeros(0, dtype=np.int32),
-        names=nothing,
-        artists=nothing,
-        image_urls=nothing,
-        preview_urls=nothing,
-        facts=_facts_of_model(model, weights, version),
-    )
+    return BundleContent.for_ranking(_facts_of_model(model, weights, version), **_ranked_by(graph, weights))
 
 
 def _ranked_by(graph: LikeGraph, weights: Weights) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def judge_gate(lake: Lake, recommender: "Recommender", *, k: int) -> Judgement:
 
     Raises InputError where no like is held out, or the judged model is lost.
     """
-    from tunegraph_pipeline.recommend.recommender import Recommender as Judged
+    from tunegraph_pipeline.recommend.recommender import Recommender
 
     graph = open_like_graph(lake)
     own = graph.canonical == np.arange(graph.n_tracks)
@@ -133,7 +133,7 @@ def judge_gate(lake: Lake, recommender: "Recommender", *, k: int) -> Judgement:
                 f"model {recommender.bundle.model_version} is lost, and what is served of it has learned from"
                 " the held-out likes"
             )
-        judged = recommender if bundle is recommender.bundle else Judged(bundle)
+        judged = recommender if bundle is recommender.bundle else Recommender(bundle)
         found = _judge(judged, held_out, train, config, k=k, progress=report_progress)
     if judged is not recommender:
         found.notes.append("judged before the model was refitted to all likes, these included")

@@ -81,11 +81,14 @@ def bundle_of(model: TrainedModel, served: ServedArrays, likes: csr_matrix, fold
     which users without likes are answered."""
     from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 
-    n_tracks = len(served.prior)
-    nothing = [""] * n_tracks
     popularity = likes_per_track(likes).astype(np.int32)
-    content = BundleContent(
-        track_ids=[str(track) for track in range(n_tracks)],
+    content = BundleContent.for_ranking(
+        {
+            "bundle_version": "compared",
+            "model_version": "compared",
+            "blend": asdict(model.blend),
+            "continuation": asdict(model.continuation),
+        },
         embeddings=served.embeddings,
         pooling_weight=served.pooling_weight,
         popularity=popularity,
@@ -95,19 +98,6 @@ def bundle_of(model: TrainedModel, served: ServedArrays, likes: csr_matrix, fold
         neighbour_indptr=served.neighbour_indptr,
         neighbour_indices=served.neighbour_indices,
         neighbour_weight=served.neighbour_weight,
-        user_ids=[],
-        user_indptr=np.zeros(1, dtype=np.int64),
-        user_tracks=np.zeros(0, dtype=np.int32),
-        names=nothing,
-        artists=nothing,
-        image_urls=nothing,
-        preview_urls=nothing,
-        facts={
-            "bundle_version": "compared",
-            "model_version": "compared",
-            "blend": asdict(model.blend),
-            "continuation": asdict(model.continuation),
-        },
     )
     write_bundle(folder, content)
     return Bundle.open(folder)

@@ -72,6 +72,25 @@ class BundleContent(GivenArrays[AnyTexts]):
     facts: dict[str, Any]
     by: Artists | None = None
 
+    @classmethod
+    def for_ranking(cls, facts: dict[str, Any], **arrays: Any) -> "BundleContent":
+        """All that a ranking by given lists needs: ``arrays`` as of this class, without users and texts. The
+        id of each track is its number."""
+        n_tracks = len(arrays["prior"])
+        nothing = StringColumn(np.zeros(0, dtype=np.uint8), np.zeros(n_tracks + 1, dtype=np.int64))
+        return cls(
+            track_ids=[str(track) for track in range(n_tracks)],
+            user_ids=[],
+            user_indptr=np.zeros(1, dtype=np.int64),
+            user_tracks=np.zeros(0, dtype=np.int32),
+            names=nothing,
+            artists=nothing,
+            image_urls=nothing,
+            preview_urls=nothing,
+            facts=facts,
+            **arrays,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IdIndex:
