@@ -1,12 +1,16 @@
 """Whose connection makes room for another, and when one is late."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.settings import Limits
+from tunegraph_pipeline_tests.serve.conftest import track_id
 
 
 class Fake:
@@ -145,3 +149,42 @@ def test_rounds_go_on_while_connections_are_open() -> None:
         assert len(connections) == 0
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+_REQUESTS_LEFT = """
+import gc, http.client, json, sys, threading, time
+from pathlib import Path
+
+from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from tunegraph_pipeline.serve.app import create_app
+from tunegraph_pipeline.serve.settings import ServiceSettings
+
+app = create_app(ServiceSettings(lake=Path(sys.argv[1]), access_log=False))
+protocol = "tunegraph_pipeline.serve.protocol:Protocol"
+server = Server(Config(app, port=0, http=protocol, log_config=None, proxy_headers=False))
+thread = threading.Thread(target=server.run, daemon=True)
+thread.start()
+while not server.started:
+    time.sleep(0.02)
+gc.disable()
+port = server.servers[0].sockets[0].getsockname()[1]
+connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+json_body = {"content-type": "application/json"}
+for _ in range(20):
+    connection.request("POST", "/recommendations", json.dumps({"likes": [sys.argv[2]]}), json_body)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    answer.read()
+print(sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects()))
+connection.close()
+server.should_exit = True
+thread.join()
+"""
+
+
+def test_an_answered_request_leaves_nothing_for_garbage_collection(serving_lake: Path) -> None:
+    command = [sys.executable, "-c", _REQUESTS_LEFT, str(serving_lake), track_id(1)]
+    left = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert int(left) <= 2  # the connection keeps its last one
