@@ -95,6 +95,10 @@ class Engine(Protocol):
         """Into how many blocks work should be cut at least, so that all processors have some; 1 where only
         memory decides."""
 
+    @property
+    def cores(self) -> int:
+        """How many processors a block may use."""
+
     def run(
         self,
         function: Callable[[Parcel, _Block], Outputs],

@@ -3,6 +3,7 @@
 Here: that loop, which copies nothing and writes nothing. Not here: what runs in it.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -15,6 +16,11 @@ class LocalEngine:
     """Runs one block after the other, each when its result is asked for."""
 
     blocks = 1
+
+    @property
+    def cores(self) -> int:
+        """As `Engine.cores`: all that this process may use."""
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def run(
         self,

@@ -89,6 +89,9 @@ class RayEngine:
             if self._workspace.cached:
                 _leave_every_node(self._workspace)
 
+    cores = 1
+    """As `Engine.cores`: a task has one processor."""
+
     @property
     def blocks(self) -> int:
         """As `Engine.blocks`."""

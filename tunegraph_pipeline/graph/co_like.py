@@ -6,7 +6,6 @@ slice. Not here: which likes go in (`like_graph.py` selects them), updating B wh
 (`co_like_update.py`), what is learnt from the neighbours (`training`).
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -363,7 +362,7 @@ def co_like_blocks(
     work = _candidates(likes)
     size = np.minimum(work, n_tracks) * (_BYTES_A_CANDIDATE * kind.itemsize // 4)
     budget = memory_mib * 2**20
-    threads = _threads(budget // 4, _BYTES_A_SUM * n_tracks)
+    threads = _threads(engine.cores, budget // 4, _BYTES_A_SUM * n_tracks)
     cuts = _finely_cut(size, budget - budget // 4, work, engine.blocks)
     blocks = (RowsOfB(start, stop, n_tracks, threads) for start, stop in cuts)
     done = 0
@@ -457,7 +456,7 @@ def _strongest_blocks(
         **_by_track(likes),
     }
     budget = memory_mib * 2**20
-    threads = _threads(budget // 2, _BYTES_A_SUM * n_tracks)
+    threads = _threads(engine.cores, budget // 2, _BYTES_A_SUM * n_tracks)
     rows_a_block = max(1, min(_ROWS_A_BLOCK, budget // 2 // (_BYTES_A_NEIGHBOUR * (k + 1))))
     cuts = [*_finely_cut(np.ones(n_tracks, dtype=np.int64), rows_a_block, work, engine.blocks)]
     tiles = [*_cut(degrees[by_popularity], _LIKES_A_TILE)]
@@ -669,13 +668,12 @@ def _indexed(matrix: "csr_matrix", kind: "np.dtype[Any]") -> "csr_matrix":
     return matrix
 
 
-def _threads(budget: int, bytes_a_thread: int) -> int:
+def _threads(cores: int, budget: int, bytes_a_thread: int) -> int:
     """Return how many threads to use: two a core, as far as their sums fit into ``budget`` bytes.
 
     Two, because every thread gets a fixed share of a block: when other work holds up a core, the other cores
-    then take over some of its shares.
+    then take over some of its shares. Also on one core, as the code for a single thread is slower by a fifth.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(2 * cores, budget // max(bytes_a_thread, 1)))
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_matrix, csr_matrix
 
 
-_BATCH = 256  # systems solved at once: enough for the library, 10 MB at 100 neighbours
+_BATCH = 256
+"""Systems in a block, where there is one block of G."""
 
 
 def local_ridge(
@@ -111,8 +112,7 @@ def solved_in_whole(inputs: Parcel, block: Systems) -> Outputs:
     """
     neighbours = _neighbours_of(inputs)
     place = inputs.once("place", lambda: np.arange(neighbours.n, dtype=np.int32))
-    batch = block.targets
-    return _entries([_solved(inputs.array("gram"), place, neighbours, batch, block.regularisation)])
+    return _entries([_solved(inputs.array("gram"), place, neighbours, block.targets, block.regularisation)])
 
 
 def solved_in_groups(inputs: Parcel, block: GroupsOfSystems) -> Outputs:
@@ -134,9 +134,7 @@ def solved_in_groups(inputs: Parcel, block: GroupsOfSystems) -> Outputs:
         union = _union(neighbours, targets)
         gram = _gram(rows, union, block.memory_mib)
         place[union] = np.arange(len(union), dtype=np.int32)
-        for start in range(0, len(targets), _BATCH):
-            batch = targets[start : start + _BATCH]
-            solved.append(_solved(gram, place, neighbours, batch, block.regularisation))
+        solved.append(_solved(gram, place, neighbours, targets, block.regularisation))
     return _entries(solved)
 
 
@@ -229,25 +227,24 @@ def _solved(
     targets: NDArray[np.int64],
     regularisation: float,
 ) -> _Entries:
-    """Solve the ridge systems of ``targets``; ``place`` is that of each track in ``gram``."""
-    import torch
+    """Solve the ridge systems of ``targets``, one after the other; ``place`` is that of each track in
+    ``gram``. Raises LinAlgError where one has no solution."""
+    from scipy.linalg.lapack import sposv  # for small systems much faster than a batch in torch
 
-    starts = neighbours.indptr[targets]
-    lengths = neighbours.indptr[targets + 1] - starts
-    m = int(lengths.max())
-    real = np.arange(m) < lengths[:, np.newaxis]
-    support = np.zeros((len(targets), m), dtype=np.int32)
-    support[real] = np.concatenate(
-        [neighbours.indices[a : a + n] for a, n in zip(starts, lengths, strict=True)]
-    )
-    at = place[support]
-    systems = gram[at[:, :, np.newaxis], at[:, np.newaxis, :]]
-    if not real.all():  # padding solves 1 * w = 0
-        systems *= real[:, :, np.newaxis] & real[:, np.newaxis, :]
-        systems[:, np.arange(m), np.arange(m)] += ~real
-    systems[:, np.arange(m), np.arange(m)] += np.float32(regularisation)
-    right = gram[place[targets][:, np.newaxis], at] * real
-    factor = torch.linalg.cholesky(torch.from_numpy(systems))
-    solved = torch.cholesky_solve(torch.from_numpy(right)[..., None], factor)[..., 0].numpy()
-    row, column = np.nonzero(solved)
-    return support[row, column], targets[row].astype(np.int32), solved[row, column], len(targets)
+    n_entries = int((neighbours.indptr[targets + 1] - neighbours.indptr[targets]).sum())
+    liked, candidate = np.zeros((2, n_entries), np.int32)
+    weight = np.zeros(n_entries, np.float32)
+    end = 0
+    for target in targets.tolist():
+        near = neighbours.indices[neighbours.indptr[target] : neighbours.indptr[target + 1]]
+        at = place[near]
+        system = gram[at[:, np.newaxis], at]
+        system.flat[:: len(near) + 1] += np.float32(regularisation)
+        # The transposed is the same matrix, in the order of LAPACK.
+        _, solution, failed = sposv(system.T, gram[place[target], at], lower=1, overwrite_a=1, overwrite_b=1)
+        if failed:
+            raise np.linalg.LinAlgError(f"the neighbours of track {target} have no weights: sposv {failed}")
+        start, end = end, end + len(near)
+        candidate[start:end], liked[start:end], weight[start:end] = target, near, solution
+    found = np.flatnonzero(weight)
+    return liked[found], candidate[found], weight[found], len(targets)
