@@ -2,11 +2,13 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -38,6 +40,24 @@ gc.disable()
 
 THOROUGH = bool(os.environ.get("TUNEGRAPH_THOROUGH"))
 """Whether this is the nightly run, which takes its time."""
+
+IN_MEMORY = Path("/dev/shm")
+"""A file system in memory. The tests create files by the hundred thousand; on some disks that costs more than
+what is done with them. The nightly run stays on the disk, and so does a machine with little room."""
+ROOM = 4 << 30
+"""How many bytes it has to have free: a run needs one GB. As much again is for the tests themselves."""
+
+
+def has_room(folder: Path) -> bool:
+    """Whether a file system in memory has room for what a run of the tests leaves there."""
+    if not os.access(folder, os.W_OK):
+        return False
+    return shutil.disk_usage(folder).free >= ROOM and psutil.virtual_memory().available >= 2 * ROOM
+
+
+# The workers inherit it, and need not decide again.
+if not THOROUGH and "TMPDIR" not in os.environ and has_room(IN_MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 
 def examples(thorough: int) -> int:
