@@ -34,8 +34,11 @@ for variable in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
 os.fsync = lambda _: None  # type: ignore[assignment]
 
 # Imports and tests make a million objects that stay: the garbage collector is not to go through them again
-# and again.
+# and again, nor in processes that tests start.
 gc.disable()
+BRISK = Path(__file__).with_name("brisk")
+if str(BRISK) not in os.environ.get("PYTHONPATH", ""):  # a worker has it
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(BRISK), os.environ.get("PYTHONPATH"))))
 
 
 THOROUGH = bool(os.environ.get("TUNEGRAPH_THOROUGH"))

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import pytest
 
 from tunegraph_pipeline.orchestration.history import project_file
+from tunegraph_pipeline_tests.conftest import BRISK
 
 PATIENCE = 400.0  # seconds; a daemon looks for schedules every minute
-BRISK_DAGSTER = Path(__file__).with_name("brisk_dagster")
 Found = TypeVar("Found")
 
 WHERE = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
@@ -131,7 +131,7 @@ def running_dagster(
         **chosen,
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
-        "PYTHONPATH": os.pathsep.join(map(str, (BRISK_DAGSTER, project_file("workspace.yaml").parent))),
+        "PYTHONPATH": os.pathsep.join(map(str, (BRISK, project_file("workspace.yaml").parent))),
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
