@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tunegraph_pipeline.graph.csr import offsets_of, over_columns
-from tunegraph_pipeline.models.sparse import torch_csr
+from tunegraph_pipeline.models.sparse import sparse_product, torch_csr
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -45,13 +45,13 @@ class ProductWithRows(NamedTuple):
         matrix.sort_indices()  # before it shares its entries
         shape = (matrix.shape[0], len(parameter))
         wide = type(matrix)((matrix.data, rows[matrix.indices], matrix.indptr), shape=shape)
-        value = torch_csr(wide) @ parameter.detach()
+        value = sparse_product(torch_csr(wide), parameter.detach())
         return cls(matrix, parameter, rows, value.requires_grad_(torch.is_grad_enabled()))
 
     def set_gradient(self) -> None:
         """Set the gradient of the parameter, given that of the value."""
         if self.value.grad is not None:
-            values = torch_csr(self.matrix.T.tocsr()) @ self.value.grad
+            values = sparse_product(torch_csr(self.matrix.T.tocsr()), self.value.grad)
             rows = torch.from_numpy(self.rows)
             self.parameter.grad = gradient_of_rows(rows, values, len(self.parameter))
 

@@ -60,11 +60,24 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor) -> Tensor:
         ctx.matrix = matrix
-        return matrix.forward @ dense
+        return sparse_product(matrix.forward, dense)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.matrix.backward @ grads[0].contiguous()
+        return None, sparse_product(ctx.matrix.backward, grads[0].contiguous())
+
+
+def sparse_product(matrix: Tensor, dense: Tensor) -> Tensor:
+    """The product of a CSR matrix and a dense one, float32 both, without a gradient: each row is a weighted
+    sum of rows, for which torch's ``embedding_bag`` takes 0.6 of the time of its sparse product."""
+    return torch.nn.functional.embedding_bag(
+        matrix.col_indices(),
+        dense,
+        matrix.crow_indices(),
+        mode="sum",
+        per_sample_weights=matrix.values(),
+        include_last_offset=True,
+    )
 
 
 def _with_values(matrix: Tensor, values: Tensor) -> Tensor:

@@ -129,6 +129,7 @@ def run(
                 "calibration_share": calibration_share,
                 "id_map": id_map_fingerprint(ids),
                 "spaces": spaces,
+                "precision": settings.precision_here(),
                 "refitted_on": None
                 if made.refitted is None
                 else {
@@ -166,6 +167,7 @@ def run(
             "last trained from scratch": facts["from_nothing"],
             "warm starts since": facts["chain"],
             "epochs": facts["epochs"],
+            "products of the softmax": facts.get("precision", "float32"),
             **_drift_facts(facts["drift"]),
             "blend": facts["blend"],
             **_continuation_facts(facts),

@@ -10,7 +10,8 @@ is served, and the loss is the softmax cross-entropy over the catalogue without 
 
 averaged over users. The bias b of a track says how much it is liked regardless of a person's other likes,
 which a cosine cannot. The gradient is written out rather than left to autograd: it needs two products with
-one matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
+one matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax. The
+factors of the three large products may be bfloat16; all else, sums included, is float32.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +23,7 @@ from tunegraph_pipeline.graph.csr import rows_of, shuffled_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, dtype
 
 
 class Candidates(NamedTuple):
@@ -42,6 +43,23 @@ class LossAndGradient(NamedTuple):
     loss: float
     embeddings: "Tensor"
     bias: "Tensor"
+
+
+class Scratch(NamedTuple):
+    """Memory for the ``scores`` of users and tracks, float32, and for the same ``rounded`` to the precision
+    of the three products with them. In float32 both are one."""
+
+    scores: "Tensor"
+    rounded: "Tensor"
+
+    @classmethod
+    def of(cls, users: int, tracks: int, precision: "dtype | None" = None) -> "Scratch":
+        """Memory for so many; float32 when None."""
+        import torch
+
+        scores = torch.empty(users, tracks)
+        same = precision is None or precision == scores.dtype
+        return cls(scores, scores if same else torch.empty(users, tracks, dtype=precision))
 
 
 def split_lists(
@@ -104,7 +122,7 @@ def set_contrastive(
     keep: "Tensor | None" = None,
     candidates: Candidates | None = None,
     sampled: bool = False,
-    scratch: "Tensor | None" = None,
+    scratch: "Scratch | None" = None,
 ) -> LossAndGradient:
     """Return the mean loss over the B users and its gradient.
 
@@ -112,8 +130,8 @@ def set_contrastive(
     makes them; ``bias`` float32[N], zeros when None; ``keep`` float32[B, d]: the dropout mask that
     multiplies q. ``candidates``: the tracks Z runs over, the whole catalogue when None. With ``sampled`` they
     are a draw: the targets then enter Z exactly and are removed from the draw, as the context always is
-    (accidental hits). ``scratch`` float32, at least B x candidates: memory for the scores, which is costly to
-    allocate in every step.
+    (accidental hits). ``scratch``, for at least B x candidates: memory for the scores, which is costly to
+    allocate in every step, and the precision; float32 when None.
     """
     import torch
     from scipy.sparse import csr_matrix
@@ -132,7 +150,13 @@ def set_contrastive(
         if candidates is not None:
             columns = torch.from_numpy(candidates.columns)
             pool, pool_bias = E[columns], b[columns]
-        scores = q @ pool.T if scratch is None else torch.mm(q, pool.T, out=scratch[:n_users, : len(pool)])
+        room = Scratch.of(n_users, len(pool)) if scratch is None else scratch
+        scores = room.scores[:n_users, : len(pool)]
+        rounded = scores if room.rounded is room.scores else room.rounded[:n_users, : len(pool)]
+        factor = pool.to(rounded.dtype)
+        torch.mm(q.to(rounded.dtype), factor.T, out=rounded)
+        if rounded is not scores:
+            scores.copy_(rounded)
         # No cosine passes 1 / tau by more than dropout's rescaling, and a bias, whose exp is how many times
         # as much a track is liked, is of the order of one: one constant keeps exp in range.
         scores.sub_(1.0).div_(temperature).add_(pool_bias).exp_()
@@ -158,12 +182,15 @@ def set_contrastive(
 
         step = 1.0 / (temperature * n_users)
         attract = csr_matrix((pull.astype(np.float32), targets.indices, targets.indptr), shape=targets.shape)
-        grad_q = (scores @ pool).div_(Z[:, None]).add_(torch.from_numpy(attract @ table)).mul_(step)
+        if rounded is not scores:
+            rounded.copy_(scores)
+        grad_q = (rounded @ factor).float().div_(Z[:, None])
+        grad_q.add_(torch.from_numpy(attract @ table)).mul_(step)
         if keep is not None:
             grad_q.mul_(keep)
         grad_pooled = (grad_q - direction * (direction * grad_q).sum(dim=1, keepdim=True)) / length
 
-        grad = scores.T @ (q * (step / Z)[:, None])
+        grad = (rounded.T @ (q * (step / Z)[:, None]).to(rounded.dtype)).float()
         grad_bias = scores.T @ (1.0 / (n_users * Z))
         if candidates is not None:
             grad = torch.zeros_like(E).index_copy_(0, columns, grad)

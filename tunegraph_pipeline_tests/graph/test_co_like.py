@@ -1,5 +1,6 @@
 """The co-like matrix is AᵀA, however it is cut into blocks, and its pruned form the best of each row."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.engine.engine import Parcel
+from tunegraph_pipeline.engine.local import LocalEngine
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.graph import co_like, csr
 from tunegraph_pipeline.graph.co_like import (
@@ -86,6 +89,26 @@ def test_b_is_the_product_without_its_diagonal_whatever_the_blocks(A: npt.NDArra
         for size in (2**20, 2**18, 2**16):  # bytes a candidate, so that 1 MiB holds 1, 4 or 16 of them
             patch.setattr(co_like, "_BYTES_A_CANDIDATE", size)
             assert np.array_equal(joined(A, memory_mib=1), B)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_blocks_use_the_threads_of_the_engines_cores(cores: int) -> None:
+    asked: list[int] = []
+
+    class OfSomeCores(LocalEngine):
+        @property
+        def cores(self) -> int:
+            return cores
+
+        def run(self, function: Any, blocks: Any, shared: Any) -> Iterator[Parcel]:
+            for block in blocks:
+                asked.append(block.threads)
+                yield from super().run(function, [block], shared)
+
+    list(co_like_blocks(EXAMPLE, engine=OfSomeCores()))
+    strongest_neighbours(EXAMPLE, 2, engine=OfSomeCores())
+
+    assert set(asked) == {2 * cores}
 
 
 def test_a_block_stays_within_its_memory_unless_it_is_one_row() -> None:

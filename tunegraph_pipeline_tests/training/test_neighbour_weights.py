@@ -70,6 +70,12 @@ def test_a_track_without_neighbours_has_no_weights() -> None:
     np.testing.assert_array_equal(W[:, 2], 0)
 
 
+def test_systems_without_a_solution_are_said() -> None:
+    likes = csr_matrix(np.array([[1, 1, 1], [1, 1, 1]], dtype=np.float32))
+    with pytest.raises(np.linalg.LinAlgError, match="track 0"):
+        local_ridge(likes, everybody_else(3), regularisation=0.0)
+
+
 def test_progress_ends_where_it_said_it_would() -> None:
     likes = csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.float32))
     told: list[tuple[int, int]] = []

@@ -10,6 +10,8 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.training.objective import (
     Candidates,
+    LossAndGradient,
+    Scratch,
     draw_candidates,
     set_contrastive,
     split_lists,
@@ -67,6 +69,36 @@ def test_loss_and_gradient_are_those_of_the_definition(dropout: bool) -> None:
     assert found.loss == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(found.embeddings, of_embeddings, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.bias, of_bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_bfloat16_products_give_nearly_the_same_gradient(sampled: bool) -> None:
+    rng = np.random.default_rng(5)
+    likes = csr_matrix((rng.random((60, 200)) < 0.1).astype(np.float32))
+    context, targets = split_lists(likes, rng.random(200).astype(np.float32) + 0.1, rng)
+    embeddings, bias = unit(200, 32), torch.randn(200, generator=torch.Generator().manual_seed(3))
+    drawn = draw_candidates(np.full(200, 1 / 200), 150, rng) if sampled else None
+
+    def found(scratch: Scratch | None) -> LossAndGradient:
+        return set_contrastive(
+            embeddings,
+            context,
+            targets,
+            0.1,
+            bias=bias,
+            candidates=drawn,
+            sampled=sampled,
+            scratch=scratch,
+        )
+
+    exact, rounded = found(None), found(Scratch.of(70, 220, torch.bfloat16))
+    again = found(Scratch.of(60, 200, torch.bfloat16))
+
+    assert rounded.loss == pytest.approx(exact.loss, rel=1e-3)
+    for near, true in ((rounded.embeddings, exact.embeddings), (rounded.bias, exact.bias)):
+        assert near.dtype == torch.float32
+        assert 0 < (near - true).norm() < 0.01 * true.norm()
+    assert torch.equal(rounded.embeddings, again.embeddings)
 
 
 def test_tracks_that_are_no_candidates_count_for_nothing() -> None:

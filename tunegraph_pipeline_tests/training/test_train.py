@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
@@ -365,6 +366,25 @@ def test_few_likes_a_track_are_learnt_softly_in_several_spaces_and_with_more_of_
     assert set_by_hand.spaces_for(50.0) == 2
     assert set_by_hand.content_likes_for(7.5) == 0
     assert TrainingConfig(dimension=6).spaces_for(7.5) == 1
+
+
+@pytest.mark.parametrize(
+    ("able", "precision"),
+    [
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_products_are_rounded_where_the_processor_is_fast_at_it(
+    able: dict[str, bool], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+
+    assert TrainingConfig().precision_here() == precision
+    assert TrainingConfig(precision="float32").precision_here() == "float32"
+    assert TrainingConfig(precision="bfloat16").precision_here() == "bfloat16"
 
 
 # --- going on from an earlier model ---
