@@ -8,10 +8,7 @@ bundle with this.
 
 import hashlib
 import json
-import math
-import mmap
 import os
-import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,11 +37,6 @@ Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 
 _header = threading.Lock()
-_USUAL_HEADER = re.compile(
-    rb"\x93NUMPY\x01\0(..){'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), } *\n",
-    re.S,
-)
-"""What `np.save` and :class:`ArrayAppender` write before an array of numbers: length, dtype and shape."""
 _verified: set[tuple[Any, ...]] = set()
 """The folders whose checksums this process compared, as they were then."""
 _STRINGS_A_BLOCK = 1 << 14
@@ -294,33 +286,13 @@ class ArrayFolder:
 
 
 def _map(path: Path) -> NDArray[Any]:
-    """``np.load``, mapped: of a bundle's fifty arrays, that takes four times as long as what is done here for
-    a file with the usual header."""
-    array = _map_usual(path)
-    if array is not None:
-        return array
-    # numpy reads the header with `ast`, whose parser is not thread-safe in some versions of CPython 3.11: a
-    # service that opens bundles in several threads would get a SystemError.
+    """``np.load``, mapped, by one thread at a time. It reads the header with `ast`, whose parser is not
+    thread-safe in some versions of CPython 3.11: a service that opens bundles in several threads would get a
+    SystemError."""
     with _header:
         # Of a Path numpy would resolve every folder above it.
-        loaded: NDArray[Any] = np.load(str(path), mmap_mode="r", allow_pickle=False)
-    return loaded.view(np.ndarray)  # its memmap subclass costs microseconds on every slice
-
-
-def _map_usual(path: Path) -> NDArray[Any] | None:
-    """The mapped array of a file that has the usual header and all its data, else None."""
-    with path.open("rb", buffering=0) as file:
-        found = _USUAL_HEADER.match(file.read(4 * _HEADER_BYTES))
-        if found is None or int.from_bytes(found[1], "little") != found.end() - 10:
-            return None
-        try:
-            dtype, shape = np.dtype(found[2].decode()), [int(size) for size in found[3].split(b",") if size]
-        except (TypeError, ValueError):
-            return None
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if found.end() + dtype.itemsize * math.prod(shape) > len(mapped):
-        return None
-    return np.ndarray(shape, dtype, mapped, found.end())
+        array: NDArray[Any] = np.load(str(path), mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def _check_size(path: Path, declared: Mapping[str, Any]) -> None:
@@ -345,7 +317,8 @@ def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
             f"{path} is {array.dtype.str} of shape {list(array.shape)}, its manifest says"
             f" {declared['dtype']} of {declared['shape']}; {REBUILD}"
         )
-    return array
+    # A plain view: numpy's memmap subclass costs microseconds on every slice.
+    return array.view(np.ndarray)
 
 
 def _checksum(path: Path) -> str:
