@@ -25,6 +25,7 @@ from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
 from tunegraph_pipeline.training.adam import Adam
 from tunegraph_pipeline.training.kept_memory import kept_memory
+from tunegraph_pipeline.training.objective import Scratch
 from tunegraph_pipeline.training.train import TrainingConfig, TrainingData, _Epochs
 
 USERS = 1024
@@ -69,7 +70,8 @@ def main() -> int:
     optimiser = Adam(encoder.parameters(), config.learning_rate)
     weight = np.ones(n_tracks, dtype=np.float32)
     epochs = _Epochs(data, config, encoder, optimiser, weight, config.learning_rate, None, None, "training")
-    scratch, generator = torch.empty(USERS, config.sampled_tracks), torch.Generator().manual_seed(0)
+    scratch = Scratch.of(USERS, config.sampled_tracks, getattr(torch, config.precision_here()))
+    generator = torch.Generator().manual_seed(0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     seconds = []
     with kept_memory():
