@@ -114,7 +114,7 @@ def test_a_store_that_is_away_or_damaged_leaves_the_bundle_of_before(
     store.publish(bundle(tmp_path / "serving" / "v2", random_content(5)))
     answers = dict(host.answers)
     for address, (status, headers, data) in answers.items():
-        if address.startswith("/bucket/lake/files/2/") and data != b"v2":  
+        if address.startswith("/bucket/lake/files/2/") and data != b"v2":
             host.answers[address] = (status, headers, bytes(255 - byte for byte in data))
     assert lake.folder() == first
     assert "does not match its checksum" in caplog.text
