@@ -2,7 +2,8 @@
 
     python benchmarks/ablation.py --spotify-songs spotify_songs.csv.gz --output docs/ablation.md
     python benchmarks/ablation.py --no-simulator --parts Playlists train.parquet tracks.parquet
-    python benchmarks/ablation.py --no-simulator --weights Playlists train.parquet tracks.parquet
+    python benchmarks/ablation.py --no-simulator --weights Playlists train.parquet tracks.parquet --epochs 4
+    python benchmarks/ablation.py --no-simulator --cold Spotify spotify_songs.csv.gz --cold Simulated
 
 With ``--parts`` the encoder stays and the rest is removed piece by piece, on files of likes and tracks. Every
 variant is trained on the same likes and compared on the early-stopping fold; the test fold influences no
@@ -10,17 +11,18 @@ choice and is read once, at the end. A tenth of all likes is held out for each, 
 because few held-out likes cannot distinguish variants. MAP@10 over the whole catalogue, liked tracks left
 out, in per cent, mean over the seeds.
 
-With ``--weights`` the neighbour weights and the blend vary beside the same embedding. A fifth of every user's
-likes is held out, or with ``--cold`` all likes of a tenth of the tracks, once those are gone that `tunegraph
-compare` asks for. The ratio of the two parts is chosen for each half of the users by the other half.
-Differences are paired, with intervals of 95 % over the users. Not here: comparison with other people's
-methods (`tunegraph evaluate --baselines`).
+With ``--weights`` neighbour weights and blend vary beside the same embedding. A fifth of the likes of each
+judged user is held out. With ``--cold`` these are all likes of a tenth of the tracks, once those are gone
+that `tunegraph compare` asks for, and the places of such tracks vary too; without files, on the simulated
+world. The ratio of the two parts is chosen for each half of the users by the other half. Differences are
+paired, with intervals of 95 % over the users. Not here: comparison with other people's methods (`tunegraph
+evaluate --baselines`).
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -42,13 +44,14 @@ from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.models.blend import Blend
-from tunegraph_pipeline.models.content import content_rows
+from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.models.encoder import spectral_start
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training.blend import EVEN, ScoreParts, Validation
+from tunegraph_pipeline.training.content_neighbours import beside_alike
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.train import (
     TrainedModel,
@@ -145,39 +148,13 @@ WEIGHTS = {
     "EDLAE, p = 0.25": Weights(0.25),
     "EDLAE, p = 0.33": Weights(0.33),
     "EDLAE, p = 0.5": Weights(0.5),
-    "EDLAE, p = 0.5, lambda 16": Weights(0.5, {"regularisation": 16.0}),
     "200 neighbours": Weights(settings={"ridge_neighbours": 200}),
     "+ 0.3 W²": Weights(change=squared),
     "+ 0.1 ideal low pass": Weights(change=low_pass),
     "length exponent 0.5": Weights(length_exponent=0.5),
     "a blend for short lists, one for long ones": Weights(by_length=True),
 }
-RATIOS = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0, 2 * 2**0.5)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A scoring rule in memory, which ranks as what is served does."""
-
-    parts: ScoreParts
-    prior: NDArray[np.float32]
-    recommendable: NDArray[np.bool_]
-    blend: Blend
-
-    def rank(self, likes: csr_matrix, k: int) -> NDArray[np.int32]:
-        """The k best tracks of each row of ``likes`` that are not in it, int32[m, k], padded with -1."""
-        ranked = np.empty((likes.shape[0], k), dtype=np.int32)
-        for start in range(0, likes.shape[0], 256):
-            lists = likes[start : start + 256]
-            scores = self.parts.scorer(lists)(self.blend, self.prior)
-            scores[:, ~self.recommendable] = -np.inf
-            scores[lists.nonzero()] = -np.inf
-            best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            values = np.take_along_axis(scores, best, axis=1)
-            order = np.argsort(-values, axis=1, kind="stable")
-            known = np.take_along_axis(values, order, axis=1) > -np.inf
-            ranked[start : start + 256] = np.where(known, np.take_along_axis(best, order, axis=1), -1)
-        return ranked
+RATIOS = (0.5**0.5, 1.0, 2**0.5, 2.0, 2 * 2**0.5)
 
 
 @dataclass(frozen=True)
@@ -231,12 +208,26 @@ class Setting:
         metrics = (("recall", 100), ("map", 100)) if cold else (("map", 10), ("recall", 20), ("ndcg", 20))
         return cls(split, material_of(split, known, 1).data, metrics)
 
-    def figures(self, rule: Rule) -> NDArray[np.float64]:
-        """Each metric of every judged user: float64[metrics, m]."""
-        test = self.split.held_out
-        ranked = self.split.ranking(rule)(test.likes, max(k for _, k in self.metrics))
+    def figures(self, model: TrainedModel, parts: ScoreParts, blends: Sequence[Blend]) -> NDArray[np.float64]:
+        """Each metric of every judged user with each blend of ``parts``: float64[blends, metrics, m]."""
+        test, k = self.split.held_out, max(k for _, k in self.metrics)
+        candidates = model.recommendable & (self.split.cold if self.split.cold.any() else True)
+        ranked = np.empty((len(blends), test.likes.shape[0], k), dtype=np.int32)
+        for start in range(0, test.likes.shape[0], 256):
+            lists = test.likes[start : start + 256]
+            score = parts.scorer(lists)
+            for places, blend in zip(ranked, blends, strict=True):
+                scores = score(blend, model.prior)
+                scores[:, ~candidates] = -np.inf
+                scores[lists.nonzero()] = -np.inf
+                best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+                order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+                places[start : start + 256] = np.take_along_axis(best, order, axis=1)
         return np.array(
-            [user_metrics(ranked, test.relevant, test.n_held_out, k)[name] for name, k in self.metrics]
+            [
+                [user_metrics(one, test.relevant, test.n_held_out, k)[name] for name, k in self.metrics]
+                for one in ranked
+            ]
         )
 
 
@@ -262,42 +253,87 @@ def with_weights(
     W = way.solved(setting.data, config)
     seconds = time.process_time() - start
     lengths = np.diff(setting.split.held_out.likes.indptr)
-    usual = np.median(lengths) ** way.length_exponent
-    figures = []
-    for ratio in RATIOS:
-        blend = Blend(1.0, float(ratio * usual), way.length_exponent)
-        rule = Rule(replace(model.parts, weights=W), model.prior, model.recommendable, blend)
-        figures.append(setting.figures(rule))
+    usual = float(np.median(lengths) ** way.length_exponent)
+    blends = [Blend(1.0, ratio * usual, way.length_exponent) for ratio in RATIOS]
+    figures = setting.figures(model, replace(model.parts, weights=W), blends)
     short = lengths <= np.median(lengths) if way.by_length else np.ones(len(lengths), dtype=np.bool_)
-    return fairly_chosen(np.array(figures), short), seconds
+    return fairly_chosen(figures, short), seconds
 
 
 def weights_table(model: TrainedModel, setting: Setting, config: TrainingConfig) -> str:
-    usual: NDArray[np.float64] | None = None
-    rows = []
+    """Each of `WEIGHTS` beside the embedding of ``model``."""
+    figures, seconds = [], []
     for name, way in WEIGHTS.items():
-        figures, seconds = with_weights(model, way, setting, config)
-        usual = figures if usual is None else usual
-        cells = [name]
-        for one, before in zip(figures, usual, strict=True):
-            gain = paired_bootstrap(before, one)
-            cells += [f"{one.mean():.4f}", "" if figures is usual else f"{gain.low:+.4f} … {gain.high:+.4f}"]
-        rows.append([*cells, f"{seconds:.0f}"])
-        print(rows[-1], file=sys.stderr, flush=True)
-    head = ["neighbour weights"]
+        found, cost = with_weights(model, way, setting, config)
+        print(name, found.mean(axis=1), file=sys.stderr, flush=True)
+        figures.append(found)
+        seconds.append([f"{cost:.0f}"])
+    return paired_table("neighbour weights", list(WEIGHTS), figures, setting, "solving, s", seconds)
+
+
+PLACES: dict[str, tuple[bool, bool, int]] = {
+    "content alone": (False, False, 0),
+    "beside liked songs of its artists and album": (True, False, 0),
+    "beside 50 that sound alike": (False, True, 50),
+    "beside both, 20 that sound alike": (True, True, 20),
+    "beside both, 50": (True, True, 50),
+    "beside both, 100": (True, True, 100),
+}
+"""Beside what tracks without likes are placed: tags, features, and how many that sound alike."""
+
+
+def places_table(model: TrainedModel, setting: Setting) -> str:
+    """Each of `PLACES`, by a ``model`` that was trained without content neighbours."""
+    data = setting.data
+    popularity = np.bincount(data.train.indices, minlength=len(model.prior)).astype(np.float32)
+    tags = content_tags(data.track_artists, data.album)
+    features = encode_features(data.features, popularity > 0)
+    figures: list[NDArray[np.float64]] = []
+    for by_tags, by_sound, neighbours in PLACES.values():
+        embeddings = beside_alike(
+            model.embeddings,
+            popularity,
+            model.placed & (popularity == 0),
+            tags=tags if by_tags else None,
+            features=features if by_sound else None,
+            neighbours=neighbours,
+        )
+        parts = replace(model.parts, embeddings=embeddings)
+        figures.extend(setting.figures(model, parts, [model.blend]))
+    return paired_table("place of a track without likes", list(PLACES), figures, setting)
+
+
+def paired_table(
+    what: str,
+    names: list[str],
+    figures: list[NDArray[np.float64]],
+    setting: Setting,
+    more: str | None = None,
+    cells: Sequence[list[str]] = (),
+) -> str:
+    """The means of ``figures``, float64[metrics, m] each, with intervals of the differences to the first."""
+    head = [what]
     for metric, k in setting.metrics:
         head += [f"{metric}@{k}", "difference"]
-    return markdown_table([*head, "solving, s"], rows)
+    rows = []
+    for name, found, others in zip(names, figures, cells or [[]] * len(names), strict=True):
+        row = [name]
+        for one, usual in zip(found, figures[0], strict=True):
+            gain = paired_bootstrap(usual, one)
+            row += [f"{one.mean():.4f}", "" if found is figures[0] else f"{gain.low:+.4f} … {gain.high:+.4f}"]
+        rows.append([*row, *others])
+    return markdown_table(head if more is None else [*head, more], rows)
 
 
 def describe_weights(name: str, setting: Setting, config: TrainingConfig) -> str:
-    model = train(setting.data, config)
+    model = train(setting.data, config.model_copy(update={"content_neighbours": 0}))
     split = setting.split
-    return (
-        f"## {name}: neighbour weights\n\n{split.train.nnz:,} likes to learn from; "
-        f"{split.held_out.n_users:,} users judged on {int(split.held_out.n_held_out.sum()):,} others.\n\n"
-        f"{weights_table(model, setting, config)}\n"
-    )
+    tables = [weights_table(model, setting, config)]
+    if split.cold.any():
+        tables.insert(0, places_table(model, setting))
+    judged = f"{split.held_out.n_users:,} users judged on {int(split.held_out.n_held_out.sum()):,} others"
+    text = "\n\n".join(tables)
+    return f"## {name}\n\n{split.train.nnz:,} likes to learn from; {judged}.\n\n{text}\n"
 
 
 def encoders_and_content() -> Variants:
@@ -381,7 +417,7 @@ def main() -> None:
             action="append",
             default=[],
             metavar=("NAME", "FILE"),
-            help=f"vary the neighbour weights on these files, and ask for {what}; may be given several times",
+            help=f"vary the parts beside one embedding, and ask for {what}; may be given several times",
         )
     parser.add_argument("--users", type=int, default=10_000, help="most users that these are judged on")
     parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
@@ -392,7 +428,7 @@ def main() -> None:
     config = TrainingConfig(epochs=arguments.epochs)
     batches: dict[str, RawBatch] = {}
     if not arguments.no_simulator:
-        batches["The simulated world"] = World().crawl(date(2026, 12, 31))
+        batches["The simulated world"] = simulated()
     if arguments.spotify_songs:
         batches["Spotify songs: playlists as users"] = merged(read_files([arguments.spotify_songs]))
     doc = [f"# What each part of the model is worth\n\n{opening(arguments.epochs, arguments.seeds)}"]
@@ -405,7 +441,7 @@ def main() -> None:
         doc.append(describe(name, data, test, measure(parts(data), data, test, config, arguments.seeds)))
     for cold, given in ((False, arguments.weights), (True, arguments.cold)):
         for name, *files in given:
-            batch = merged(read_files([Path(file) for file in files]))
+            batch = merged(read_files([Path(file) for file in files])) if files else simulated()
             setting = Setting.of(batch, cold=cold, users=arguments.users)
             doc.append(describe_weights(name, setting, config))
     text = "\n".join(doc)
@@ -423,6 +459,10 @@ def opening(epochs: int | None, seeds: int) -> str:
         "that validation prefers. Bold is what validation finds best; ± is the spread over "
         f"{seeds} seeds.{limit}\n"
     )
+
+
+def simulated() -> RawBatch:
+    return World().crawl(date(2026, 12, 31))
 
 
 def merged(batches: list[RawBatch]) -> RawBatch:
