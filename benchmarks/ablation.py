@@ -51,7 +51,7 @@ from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training.blend import EVEN, ScoreParts, Validation
-from tunegraph_pipeline.training.content_neighbours import beside_alike
+from tunegraph_pipeline.training.content_neighbours import move_beside_alike
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.train import (
     TrainedModel,
@@ -290,8 +290,9 @@ def places_table(model: TrainedModel, setting: Setting) -> str:
     features = encode_features(data.features, popularity > 0)
     figures: list[NDArray[np.float64]] = []
     for by_tags, by_sound, neighbours in PLACES.values():
-        embeddings = beside_alike(
-            model.embeddings,
+        embeddings = model.embeddings.copy()
+        move_beside_alike(
+            embeddings,
             popularity,
             model.placed & (popularity == 0),
             tags=tags if by_tags else None,

@@ -22,7 +22,7 @@ _MOST_COMPARED = 1 << 15  # liked tracks that a track is compared with: the most
 _ROWS = 512
 
 
-def beside_alike(
+def move_beside_alike(
     embeddings: NDArray[np.float32],
     popularity: NDArray[np.float32],
     moved: NDArray[np.bool_],
@@ -30,17 +30,19 @@ def beside_alike(
     tags: "csr_matrix | None",
     features: NDArray[np.float32] | None,
     neighbours: int,
-) -> NDArray[np.float32]:
-    """Return ``embeddings`` float32[N, d], of unit length, with the rows in ``moved`` bool[N] moved.
+) -> None:
+    """Move some rows of ``embeddings``, float32[N, d] of unit length, in place, as a catalogue may be large:
+    those in ``moved`` bool[N], none of them liked.
 
     ``popularity`` float32[N]: the training likes of each track; ``tags`` and ``features``: as
     `models.content` makes them, N rows each, None for none; ``neighbours`` is K above. A row stays as it is
     where nothing liked is alike.
     """
-    found = embeddings.copy()
+    from scipy.sparse import csr_matrix, diags_array
+
     liked = popularity > 0
     if tags is not None:
-        of_tags = tags[np.flatnonzero(liked)].T @ embeddings[liked]
+        of_tags = csr_matrix(diags_array(liked.astype(np.float32)) @ tags).T @ embeddings
     compared = np.zeros(0, dtype=np.int64)
     sound = np.zeros((len(embeddings), 0), dtype=np.float32)
     if features is not None:
@@ -52,14 +54,13 @@ def beside_alike(
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
         if tags is not None:
-            found[block] += _BY_TAGS * _unit(tags[block] @ of_tags)
+            embeddings[block] += _BY_TAGS * _unit(tags[block] @ of_tags)
         if features is not None and k:
             cosines = sound[block] @ sound[compared].T
             nearest = compared[np.argpartition(-cosines, k - 1, axis=1)[:, :k]]
             alike = _unit(embeddings[nearest].sum(axis=1))
-            found[block] += _BY_SOUND * alike * _known(features)[block, np.newaxis]
-        found[block] = _unit(found[block])
-    return found
+            embeddings[block] += _BY_SOUND * alike * _known(features)[block, np.newaxis]
+        embeddings[block] = _unit(embeddings[block])
 
 
 def _known(features: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from tunegraph_pipeline.training.blend import (
     prior_of,
     tune_blend,
 )
-from tunegraph_pipeline.training.content_neighbours import beside_alike
+from tunegraph_pipeline.training.content_neighbours import move_beside_alike
 from tunegraph_pipeline.training.continuation import choose_continuation
 from tunegraph_pipeline.training.kept_memory import kept_memory
 from tunegraph_pipeline.training.loop import (
@@ -491,13 +491,13 @@ def _placed(has_content: NDArray[np.bool_], embeddings: NDArray[np.float32]) -> 
 def _settled(
     embeddings: NDArray[np.float32], cold: NDArray[np.bool_], data: TrainingData, config: TrainingConfig
 ) -> NDArray[np.float32]:
-    """E once it is learned: unit length throughout, and tracks without likes that content places, ``cold``
-    bool[N], beside what is alike."""
+    """E once it is learned, changed in place: unit length throughout, and tracks without likes that content
+    places, ``cold`` bool[N], beside what is alike."""
     if config.content_neighbours and cold.any():
         popularity = _popularity(data)
         tags = content_tags(data.track_artists, data.album) if config.use_tags else None
         features = encode_features(data.features, popularity > 0) if config.use_features else None
-        embeddings = beside_alike(
+        move_beside_alike(
             embeddings, popularity, cold, tags=tags, features=features, neighbours=config.content_neighbours
         )
     return _unit_rows(embeddings, config.seed)

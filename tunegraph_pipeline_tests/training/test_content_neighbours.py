@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.training import content_neighbours
-from tunegraph_pipeline.training.content_neighbours import beside_alike
+from tunegraph_pipeline.training.content_neighbours import move_beside_alike
 
 EAST, NORTH = (1.0, 0.0), (0.0, 1.0)
 E = np.array([EAST, NORTH, EAST], dtype=np.float32)
@@ -27,7 +27,8 @@ def moved(
     neighbours: int = 1,
     popularity: np.ndarray = ONE_LIKE_EACH,
 ) -> np.ndarray:
-    found = beside_alike(E, popularity, LAST, tags=tags, features=features, neighbours=neighbours)
+    found = E.copy()
+    move_beside_alike(found, popularity, LAST, tags=tags, features=features, neighbours=neighbours)
     np.testing.assert_array_equal(found[:2], E[:2])
     last: np.ndarray = found[2]
     return last
