@@ -12,11 +12,11 @@ because few held-out likes cannot distinguish variants. MAP@10 over the whole ca
 out, in per cent, mean over the seeds.
 
 With ``--weights`` neighbour weights and blend vary beside the same embedding. A fifth of the likes of each
-judged user is held out. With ``--cold`` these are all likes of a tenth of the tracks, once those are gone
-that `tunegraph compare` asks for, and the places of such tracks vary too; without files, on the simulated
-world. The ratio of the two parts is chosen for each half of the users by the other half. Differences are
-paired, with intervals of 95 % over the users. Not here: comparison with other people's methods (`tunegraph
-evaluate --baselines`).
+judged user is held out. With ``--cold`` these are all likes of a tenth of the tracks, another draw than that
+of `tunegraph compare`, and the places of such tracks vary too; without files, on the simulated world. The
+ratio of the two parts is chosen for each half of the users by the other half. Differences are paired, with
+intervals of 95 % over the users. Not here: comparison with other people's methods (`tunegraph evaluate
+--baselines`).
 """
 
 import argparse
