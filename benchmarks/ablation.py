@@ -2,37 +2,63 @@
 
     python benchmarks/ablation.py --spotify-songs spotify_songs.csv.gz --output docs/ablation.md
     python benchmarks/ablation.py --no-simulator --parts Playlists train.parquet tracks.parquet
+    python benchmarks/ablation.py --no-simulator --weights Playlists train.parquet tracks.parquet --epochs 4
+    python benchmarks/ablation.py --no-simulator --cold Spotify spotify_songs.csv.gz --cold Simulated
 
 With ``--parts`` the encoder stays and the rest is removed piece by piece, on files of likes and tracks. Every
 variant is trained on the same likes and compared on the early-stopping fold; the test fold influences no
 choice and is read once, at the end. A tenth of all likes is held out for each, more than in a lake,
 because few held-out likes cannot distinguish variants. MAP@10 over the whole catalogue, liked tracks left
-out, in per cent, mean over the seeds. Not here: comparison with other people's methods (`tunegraph evaluate
+out, in per cent, mean over the seeds.
+
+With ``--weights`` neighbour weights and blend vary beside the same embedding. A fifth of the likes of each
+judged user is held out. With ``--cold`` these are all likes of a tenth of the tracks, another draw than that
+of `tunegraph compare`, and the places of such tracks vary too; without files, on the simulated world. The
+ratio of the two parts is chosen for each half of the users by the other half. Differences are paired, with
+intervals of 95 % over the users. Not here: comparison with other people's methods (`tunegraph evaluate
 --baselines`).
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy.sparse import csr_matrix
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags_array, vstack
 
+from tunegraph_pipeline.evaluation.compare import material_of
+from tunegraph_pipeline.evaluation.gate import paired_bootstrap
+from tunegraph_pipeline.evaluation.metrics import user_metrics
+from tunegraph_pipeline.evaluation.splits import Split, cold_start_tracks, weak_generalisation
+from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.markdown import markdown_table
+from tunegraph_pipeline.models.blend import Blend
+from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
+from tunegraph_pipeline.models.encoder import spectral_start
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.files import read_files
-from tunegraph_pipeline.training.blend import EVEN, Validation
-from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData, train
+from tunegraph_pipeline.training.blend import EVEN, ScoreParts, Validation
+from tunegraph_pipeline.training.content_neighbours import move_beside_alike
+from tunegraph_pipeline.training.neighbour_weights import local_ridge
+from tunegraph_pipeline.training.train import (
+    TrainedModel,
+    TrainingConfig,
+    TrainingData,
+    train,
+)
 
 Variants = dict[tuple[str, ...], dict[str, Any]]
 
@@ -53,6 +79,82 @@ PARTS: dict[str, dict[str, Any]] = {
     "content never placed alone": {"content_likes": 0.0},
     "songs drawn in every step, as in a large catalogue": {"full_softmax_tracks": 1},
 }
+
+
+class Weights(NamedTuple):
+    """Neighbour weights that are solved in another way, or weighed in another.
+
+    ``dropout``: p of EDLAE (Steck 2020), in which lambda + p / (1 - p) G_ii takes the place of lambda;
+    ``settings``: others of the ridge; ``change``: what is done to the solved weights; ``length_exponent``: of
+    the blend; ``by_length``: whether short and long lists have a blend each.
+    """
+
+    dropout: float = 0.0
+    settings: Mapping[str, Any] = MappingProxyType({})
+    change: Callable[[csr_matrix, TrainingData], csr_matrix] | None = None
+    length_exponent: float = 0.0
+    by_length: bool = False
+
+    def solved(self, data: TrainingData, config: TrainingConfig) -> csr_matrix:
+        """W of the training likes and the content of ``data``: csr float32[N, N]."""
+        config = config.model_copy(update=dict(self.settings))
+        content = config.content_weight * content_rows(data.track_artists, data.album)
+        neighbours = strongest_neighbours(csr_matrix(vstack([data.train, content])), config.ridge_neighbours)
+        # A row of X with a single entry adds its square to the diagonal of G, and to nothing else.
+        lengths = np.maximum(np.diff(data.train.indptr), 1.0)
+        weight = np.repeat(
+            lengths**-0.5, np.diff(data.train.indptr)
+        )  # the square of what the ridge scales by
+        diagonal = np.bincount(data.train.indices, weight, minlength=data.train.shape[1])
+        diagonal += np.asarray(content.multiply(content).sum(axis=0)).ravel()
+        alone = diags_array(np.sqrt(self.dropout / (1 - self.dropout) * diagonal))
+        W = local_ridge(
+            data.train,
+            neighbours,
+            regularisation=config.regularisation,
+            content=csr_matrix(vstack([content, alone]), dtype=np.float32),
+            memory_mib=config.memory_mib,
+        )
+        return W if self.change is None else self.change(W, data)
+
+
+def squared(W: csr_matrix, data: TrainingData) -> csr_matrix:
+    """W + 0.3 W², where W has weights."""
+    return _plus(W, lambda rows: (W[rows] @ W).toarray(), 0.3)
+
+
+def low_pass(W: csr_matrix, data: TrainingData) -> csr_matrix:
+    """W and a tenth of the ideal low pass of the item graph, where W has weights: D^-½ V Vᵀ D^½, with V the
+    first 256 singular vectors of the normalised likes (Shen et al. 2021)."""
+    V, _ = np.linalg.qr(spectral_start(data.train, 256, seed=0))
+    degrees = np.maximum(np.bincount(data.train.indices, minlength=W.shape[0]), 1).astype(np.float32)
+    left, right = V * degrees[:, np.newaxis] ** -0.5, (V * degrees[:, np.newaxis] ** 0.5).T
+    return _plus(W, lambda rows: left[rows] @ right, 0.1)
+
+
+def _plus(W: csr_matrix, more: Callable[[slice], NDArray[np.float32]], share: float) -> csr_matrix:
+    """W plus a share of a matrix, whose rows are made a few at a time, where W has entries."""
+    found = W.copy()
+    for start in range(0, W.shape[0], 1024):
+        rows = slice(start, min(start + 1024, W.shape[0]))
+        entries = slice(W.indptr[rows.start], W.indptr[rows.stop])
+        row = np.repeat(np.arange(rows.stop - rows.start), np.diff(W.indptr[rows.start : rows.stop + 1]))
+        found.data[entries] += share * more(rows)[row, W.indices[entries]]
+    return found
+
+
+WEIGHTS = {
+    "as they are": Weights(),
+    "EDLAE, p = 0.25": Weights(0.25),
+    "EDLAE, p = 0.33": Weights(0.33),
+    "EDLAE, p = 0.5": Weights(0.5),
+    "200 neighbours": Weights(settings={"ridge_neighbours": 200}),
+    "+ 0.3 W²": Weights(change=squared),
+    "+ 0.1 ideal low pass": Weights(change=low_pass),
+    "length exponent 0.5": Weights(length_exponent=0.5),
+    "a blend for short lists, one for long ones": Weights(by_length=True),
+}
+RATIOS = (0.5**0.5, 1.0, 2**0.5, 2.0, 2 * 2**0.5)
 
 
 @dataclass(frozen=True)
@@ -83,6 +185,156 @@ def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool 
     blend = replace(EVEN, neighbour=0.0) if embedding_alone else model.blend
     figures = validation.of_blends([blend], model.parts, model.prior)
     return 100 * float(figures.mean())
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `--weights` varies on: a split, what a model may learn of it, and the metrics, as (name, k)."""
+
+    split: Split
+    data: TrainingData
+    metrics: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, batch: RawBatch, *, cold: bool, users: int) -> "Setting":
+        ids = batch.likes["track_id"].unique().sort()
+        graph = build_like_graph(batch.likes, ids, split_key="", held_out=0, calibration_share=0)
+        known = training_data(graph, build_catalogue(ids, batch.tracks, batch.features, merge=False)[0])
+        likes = graph.matrix()
+        if cold:
+            split = cold_start_tracks(cold_start_tracks(likes).train, users=users, seed=1)
+        else:
+            split = weak_generalisation(likes, users=users, seed=1)
+        metrics = (("recall", 100), ("map", 100)) if cold else (("map", 10), ("recall", 20), ("ndcg", 20))
+        return cls(split, material_of(split, known, 1).data, metrics)
+
+    def figures(self, model: TrainedModel, parts: ScoreParts, blends: Sequence[Blend]) -> NDArray[np.float64]:
+        """Each metric of every judged user with each blend of ``parts``: float64[blends, metrics, m]."""
+        test, k = self.split.held_out, max(k for _, k in self.metrics)
+        candidates = model.recommendable & (self.split.cold if self.split.cold.any() else True)
+        ranked = np.empty((len(blends), test.likes.shape[0], k), dtype=np.int32)
+        for start in range(0, test.likes.shape[0], 256):
+            lists = test.likes[start : start + 256]
+            score = parts.scorer(lists)
+            for places, blend in zip(ranked, blends, strict=True):
+                scores = score(blend, model.prior)
+                scores[:, ~candidates] = -np.inf
+                scores[lists.nonzero()] = -np.inf
+                best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+                order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+                places[start : start + 256] = np.take_along_axis(best, order, axis=1)
+        return np.array(
+            [
+                [user_metrics(one, test.relevant, test.n_held_out, k)[name] for name, k in self.metrics]
+                for one in ranked
+            ]
+        )
+
+
+def fairly_chosen(figures: NDArray[np.float64], group: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """float64[metrics, m] of ``figures`` float64[ratios, metrics, m]: of each user those of the ratio that is
+    best, by the first metric, for the other half of their group."""
+    chosen = np.empty(figures.shape[1:])
+    half = np.arange(len(group)) % 2 == 0
+    for mine, others in ((half, ~half), (~half, half)):
+        for side in (group, ~group):
+            if (side & others).any():
+                best = figures[:, 0, side & others].mean(axis=1).argmax()
+                chosen[:, side & mine] = figures[best][:, side & mine]
+    return chosen
+
+
+def with_weights(
+    model: TrainedModel, way: Weights, setting: Setting, config: TrainingConfig
+) -> tuple[NDArray[np.float64], float]:
+    """Each metric of every judged user, float64[metrics, m], with other neighbour weights beside the same
+    embedding; and how many processor seconds the weights took."""
+    start = time.process_time()
+    W = way.solved(setting.data, config)
+    seconds = time.process_time() - start
+    lengths = np.diff(setting.split.held_out.likes.indptr)
+    usual = float(np.median(lengths) ** way.length_exponent)
+    blends = [Blend(1.0, ratio * usual, way.length_exponent) for ratio in RATIOS]
+    figures = setting.figures(model, replace(model.parts, weights=W), blends)
+    short = lengths <= np.median(lengths) if way.by_length else np.ones(len(lengths), dtype=np.bool_)
+    return fairly_chosen(figures, short), seconds
+
+
+def weights_table(model: TrainedModel, setting: Setting, config: TrainingConfig) -> str:
+    """Each of `WEIGHTS` beside the embedding of ``model``."""
+    figures, seconds = [], []
+    for name, way in WEIGHTS.items():
+        found, cost = with_weights(model, way, setting, config)
+        print(name, found.mean(axis=1), file=sys.stderr, flush=True)
+        figures.append(found)
+        seconds.append([f"{cost:.0f}"])
+    return paired_table("neighbour weights", list(WEIGHTS), figures, setting, "solving, s", seconds)
+
+
+PLACES: dict[str, tuple[bool, bool, int]] = {
+    "content alone": (False, False, 0),
+    "beside liked songs of its artists and album": (True, False, 0),
+    "beside 50 that sound alike": (False, True, 50),
+    "beside both, 20 that sound alike": (True, True, 20),
+    "beside both, 50": (True, True, 50),
+    "beside both, 100": (True, True, 100),
+}
+"""Beside what tracks without likes are placed: tags, features, and how many that sound alike."""
+
+
+def places_table(model: TrainedModel, setting: Setting) -> str:
+    """Each of `PLACES`, by a ``model`` that was trained without content neighbours."""
+    data = setting.data
+    popularity = np.bincount(data.train.indices, minlength=len(model.prior)).astype(np.float32)
+    tags = content_tags(data.track_artists, data.album)
+    features = encode_features(data.features, popularity > 0)
+    figures: list[NDArray[np.float64]] = []
+    for by_tags, by_sound, neighbours in PLACES.values():
+        embeddings = model.embeddings.copy()
+        move_beside_alike(
+            embeddings,
+            popularity,
+            model.placed & (popularity == 0),
+            tags=tags if by_tags else None,
+            features=features if by_sound else None,
+            neighbours=neighbours,
+        )
+        parts = replace(model.parts, embeddings=embeddings)
+        figures.extend(setting.figures(model, parts, [model.blend]))
+    return paired_table("place of a track without likes", list(PLACES), figures, setting)
+
+
+def paired_table(
+    what: str,
+    names: list[str],
+    figures: list[NDArray[np.float64]],
+    setting: Setting,
+    more: str | None = None,
+    cells: Sequence[list[str]] = (),
+) -> str:
+    """The means of ``figures``, float64[metrics, m] each, with intervals of the differences to the first."""
+    head = [what]
+    for metric, k in setting.metrics:
+        head += [f"{metric}@{k}", "difference"]
+    rows = []
+    for name, found, others in zip(names, figures, cells or [[]] * len(names), strict=True):
+        row = [name]
+        for one, usual in zip(found, figures[0], strict=True):
+            gain = paired_bootstrap(usual, one)
+            row += [f"{one.mean():.4f}", "" if found is figures[0] else f"{gain.low:+.4f} … {gain.high:+.4f}"]
+        rows.append([*row, *others])
+    return markdown_table(head if more is None else [*head, more], rows)
+
+
+def describe_weights(name: str, setting: Setting, config: TrainingConfig) -> str:
+    model = train(setting.data, config.model_copy(update={"content_neighbours": 0}))
+    split = setting.split
+    tables = [weights_table(model, setting, config)]
+    if split.cold.any():
+        tables.insert(0, places_table(model, setting))
+    judged = f"{split.held_out.n_users:,} users judged on {int(split.held_out.n_held_out.sum()):,} others"
+    text = "\n\n".join(tables)
+    return f"## {name}\n\n{split.train.nnz:,} likes to learn from; {judged}.\n\n{text}\n"
 
 
 def encoders_and_content() -> Variants:
@@ -159,6 +411,16 @@ def main() -> None:
         metavar=("NAME", "FILE"),
         help="take the model apart on the likes of these files; may be given several times",
     )
+    for option, what in (("--weights", "known tracks"), ("--cold", "tracks without likes")):
+        parser.add_argument(
+            option,
+            nargs="+",
+            action="append",
+            default=[],
+            metavar=("NAME", "FILE"),
+            help=f"vary the parts beside one embedding, and ask for {what}; may be given several times",
+        )
+    parser.add_argument("--users", type=int, default=10_000, help="most users that these are judged on")
     parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
     parser.add_argument("--epochs", type=int, help="most epochs of every variant (default: the model's own)")
     parser.add_argument("--seeds", type=int, default=1)
@@ -167,7 +429,7 @@ def main() -> None:
     config = TrainingConfig(epochs=arguments.epochs)
     batches: dict[str, RawBatch] = {}
     if not arguments.no_simulator:
-        batches["The simulated world"] = World().crawl(date(2026, 12, 31))
+        batches["The simulated world"] = simulated()
     if arguments.spotify_songs:
         batches["Spotify songs: playlists as users"] = merged(read_files([arguments.spotify_songs]))
     doc = [f"# What each part of the model is worth\n\n{opening(arguments.epochs, arguments.seeds)}"]
@@ -178,6 +440,11 @@ def main() -> None:
     for name, *files in arguments.parts:
         data, test = lake_of(merged(read_files([Path(file) for file in files])))
         doc.append(describe(name, data, test, measure(parts(data), data, test, config, arguments.seeds)))
+    for cold, given in ((False, arguments.weights), (True, arguments.cold)):
+        for name, *files in given:
+            batch = merged(read_files([Path(file) for file in files])) if files else simulated()
+            setting = Setting.of(batch, cold=cold, users=arguments.users)
+            doc.append(describe_weights(name, setting, config))
     text = "\n".join(doc)
     print(text)
     if arguments.output:
@@ -193,6 +460,10 @@ def opening(epochs: int | None, seeds: int) -> str:
         "that validation prefers. Bold is what validation finds best; ± is the spread over "
         f"{seeds} seeds.{limit}\n"
     )
+
+
+def simulated() -> RawBatch:
+    return World().crawl(date(2026, 12, 31))
 
 
 def merged(batches: list[RawBatch]) -> RawBatch:

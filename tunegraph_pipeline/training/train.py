@@ -36,6 +36,7 @@ from tunegraph_pipeline.training.blend import (
     prior_of,
     tune_blend,
 )
+from tunegraph_pipeline.training.content_neighbours import move_beside_alike
 from tunegraph_pipeline.training.continuation import choose_continuation
 from tunegraph_pipeline.training.kept_memory import kept_memory
 from tunegraph_pipeline.training.loop import (
@@ -105,6 +106,9 @@ class TrainingConfig(BaseModel):
     """How many likes the content of a track counts as. In this / (this + its likes) of the steps, content
     alone places it, so that content learns to place what nobody likes yet; 0: never. None: 1 where a track
     has fewer than ten likes on average, else 0.25, because it costs tracks that likes place well."""
+    content_neighbours: int = Field(default=50, ge=0)
+    """A track without likes is placed beside so many liked tracks that sound most like it, and beside those
+    of its artists and album. 0: its content alone places it."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
     None: 0.07 where a track has ten likes or more on average and 0.15 below, where a sharp softmax would
@@ -333,7 +337,7 @@ def train(
     parts = learned.parts()
     placed = _placed(has_content, parts.embeddings)
     validation = replace(validation, recommendable=warm | placed)
-    parts = replace(parts, embeddings=_unit_rows(parts.embeddings, config.seed))
+    parts = replace(parts, embeddings=_settled(parts.embeddings, placed & ~warm, data, config))
     level = learned.level()
     blend, prior, figures = tune_blend(
         validation, parts, level, warm, around=None if start is None else start.blend
@@ -408,7 +412,7 @@ def refit(
     )
     parts = learned.parts()
     placed = _placed(_has_content(data, config), parts.embeddings)
-    embeddings = _unit_rows(parts.embeddings, config.seed)
+    embeddings = _settled(parts.embeddings, placed & ~learned.warm, everything, config)
     return ServedArrays(
         embeddings=turned_onto(embeddings, model.embeddings, np.flatnonzero(model.recommendable)),
         pooling_weight=parts.pooling_weight,
@@ -496,6 +500,21 @@ def _placed(has_content: NDArray[np.bool_], embeddings: NDArray[np.float32]) -> 
     # An artist without a track liked in training says nothing, and alone leaves a row of zeros.
     placed: NDArray[np.bool_] = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
     return placed
+
+
+def _settled(
+    embeddings: NDArray[np.float32], cold: NDArray[np.bool_], data: TrainingData, config: TrainingConfig
+) -> NDArray[np.float32]:
+    """E once it is learned, changed in place: unit length throughout, and tracks without likes that content
+    places, ``cold`` bool[N], beside what is alike."""
+    if config.content_neighbours and cold.any():
+        popularity = _popularity(data)
+        tags = content_tags(data.track_artists, data.album) if config.use_tags else None
+        features = encode_features(data.features, popularity > 0) if config.use_features else None
+        move_beside_alike(
+            embeddings, popularity, cold, tags=tags, features=features, neighbours=config.content_neighbours
+        )
+    return _unit_rows(embeddings, config.seed)
 
 
 def _as_arrays(W: "csr_matrix") -> dict[str, Any]:

@@ -260,6 +260,20 @@ def test_likes_that_are_left_out_now_and_then_teach_content_to_place_a_track() -
     assert found[1.0] > found[0.0] + 0.1
 
 
+@pytest.mark.parametrize("switches", [{}, {"use_tags": False}, {"use_features": False}])
+def test_only_tracks_without_likes_are_placed_beside_what_is_alike(switches: dict[str, bool]) -> None:
+    data = lists()
+    likes = data.train.toarray()
+    likes[:, -5:] = 0
+    data = replace(data, train=csr_matrix(likes), context=data.context[:0], targets=data.targets[:0])
+    alone, beside = (
+        train(data, CONFIG.model_copy(update={"content_neighbours": count, **switches})) for count in (0, 10)
+    )
+    np.testing.assert_array_equal(beside.embeddings[:-5], alone.embeddings[:-5])
+    assert (beside.embeddings[-5:] != alone.embeddings[-5:]).any(axis=1).all()
+    np.testing.assert_allclose(np.linalg.norm(beside.embeddings, axis=1), 1, rtol=1e-5)
+
+
 def test_a_new_song_of_an_artist_is_nearest_to_their_songs_and_goes_to_their_listeners() -> None:
     # Two genres of three artists with six songs; everybody likes most songs of one and some of their genre.
     rng = np.random.default_rng(2)
