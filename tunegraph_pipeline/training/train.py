@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 # Likes per track, on average: below the first, mostly content places a track; from the second on, likes alone
 # say most of what there is to say.
 _FEW, _MANY = 2, 10
-_ADDED = ("sampled_neighbours", "precision")
+_ADDED = ("sampled_neighbours", "precision", "content_neighbours")
 """Settings that the first models did not have."""
 _TRACKS_A_BLOCK = 1 << 16  # placed together where a catalogue is large
 _TURN_OF_REFIT = 2**32 - 1  # its draws are those of no training
