@@ -71,6 +71,9 @@ class RayEngine:
     workspace is empty. The first step joins the cluster; this process then stays in it.
     """
 
+    cores = 1
+    """As `Engine.cores`: a task has one processor."""
+
     def __init__(self, settings: EngineSettings, workspace: Workspace) -> None:
         self._settings = settings
         self._workspace = workspace
@@ -88,9 +91,6 @@ class RayEngine:
             self._workspace.clear()
             if self._workspace.cached:
                 _leave_every_node(self._workspace)
-
-    cores = 1
-    """As `Engine.cores`: a task has one processor."""
 
     @property
     def blocks(self) -> int:

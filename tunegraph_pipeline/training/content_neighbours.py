@@ -59,7 +59,7 @@ def move_beside_alike(
             cosines = sound[block] @ sound[compared].T
             nearest = compared[np.argpartition(-cosines, k - 1, axis=1)[:, :k]]
             alike = _unit(embeddings[nearest].sum(axis=1))
-            embeddings[block] += _BY_SOUND * alike * _known(features)[block, np.newaxis]
+            embeddings[block] += _BY_SOUND * alike * _known(features[block])[:, np.newaxis]
         embeddings[block] = _unit(embeddings[block])
 
 

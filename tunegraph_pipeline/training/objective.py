@@ -45,7 +45,7 @@ class LossAndGradient(NamedTuple):
     bias: "Tensor"
 
 
-class Scratch(NamedTuple):
+class ScoreMemory(NamedTuple):
     """Memory for the ``scores`` of users and tracks, float32, and for the same ``rounded`` to the precision
     of the three products with them. In float32 both are one."""
 
@@ -53,7 +53,7 @@ class Scratch(NamedTuple):
     rounded: "Tensor"
 
     @classmethod
-    def of(cls, users: int, tracks: int, precision: "dtype | None" = None) -> "Scratch":
+    def of(cls, users: int, tracks: int, precision: "dtype | None" = None) -> "ScoreMemory":
         """Memory for so many; float32 when None."""
         import torch
 
@@ -122,7 +122,7 @@ def set_contrastive(
     keep: "Tensor | None" = None,
     candidates: Candidates | None = None,
     sampled: bool = False,
-    scratch: "Scratch | None" = None,
+    scratch: "ScoreMemory | None" = None,
 ) -> LossAndGradient:
     """Return the mean loss over the B users and its gradient.
 
@@ -150,7 +150,7 @@ def set_contrastive(
         if candidates is not None:
             columns = torch.from_numpy(candidates.columns)
             pool, pool_bias = E[columns], b[columns]
-        room = Scratch.of(n_users, len(pool)) if scratch is None else scratch
+        room = ScoreMemory.of(n_users, len(pool)) if scratch is None else scratch
         scores = room.scores[:n_users, : len(pool)]
         rounded = scores if room.rounded is room.scores else room.rounded[:n_users, : len(pool)]
         factor = pool.to(rounded.dtype)

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from tunegraph_pipeline.training.objective import (
     Candidates,
     LossAndGradient,
-    Scratch,
+    ScoreMemory,
     draw_candidates,
     set_contrastive,
     split_lists,
@@ -79,7 +79,7 @@ def test_bfloat16_products_give_nearly_the_same_gradient(sampled: bool) -> None:
     embeddings, bias = unit(200, 32), torch.randn(200, generator=torch.Generator().manual_seed(3))
     drawn = draw_candidates(np.full(200, 1 / 200), 150, rng) if sampled else None
 
-    def found(scratch: Scratch | None) -> LossAndGradient:
+    def found(scratch: ScoreMemory | None) -> LossAndGradient:
         return set_contrastive(
             embeddings,
             context,
@@ -91,8 +91,8 @@ def test_bfloat16_products_give_nearly_the_same_gradient(sampled: bool) -> None:
             scratch=scratch,
         )
 
-    exact, rounded = found(None), found(Scratch.of(70, 220, torch.bfloat16))
-    again = found(Scratch.of(60, 200, torch.bfloat16))
+    exact, rounded = found(None), found(ScoreMemory.of(70, 220, torch.bfloat16))
+    again = found(ScoreMemory.of(60, 200, torch.bfloat16))
 
     assert rounded.loss == pytest.approx(exact.loss, rel=1e-3)
     for near, true in ((rounded.embeddings, exact.embeddings), (rounded.bias, exact.bias)):
