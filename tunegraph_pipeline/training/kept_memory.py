@@ -20,11 +20,7 @@ _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
 def kept_memory() -> Iterator[None]:
     """Keep what is freed until the end of the ``with`` block; then it goes back to the system. Does nothing
     where the C library is not glibc."""
-    if not sys.platform.startswith("linux"):
-        yield
-        return
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt") or not hasattr(library, "gnu_get_libc_version"):
+    if (library := _glibc()) is None:
         yield
         return
     for option, value in _KEPT.items():
@@ -35,3 +31,17 @@ def kept_memory() -> Iterator[None]:
         for option, value in _DEFAULTS.items():
             library.mallopt(option, value)
         library.malloc_trim(0)
+
+
+def give_back_memory() -> None:
+    """Give what was freed back to the system, before a step that needs much at once. Does nothing where the
+    C library is not glibc."""
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "gnu_get_libc_version") else None

@@ -38,7 +38,7 @@ from tunegraph_pipeline.training.blend import (
 )
 from tunegraph_pipeline.training.content_neighbours import move_beside_alike
 from tunegraph_pipeline.training.continuation import choose_continuation
-from tunegraph_pipeline.training.kept_memory import kept_memory
+from tunegraph_pipeline.training.kept_memory import give_back_memory, kept_memory
 from tunegraph_pipeline.training.loop import (
     Arrays,
     Checkpoint,
@@ -384,6 +384,7 @@ def refit(
     """
     if likes.nnz == data.train.nnz:
         return None
+    give_back_memory()  # of the training, half a GB; the neighbour weights need the most at once
     # Rules that look at the likes per track could have another outcome with a few more likes.
     average = data.likes_per_track
     config = config.model_copy(

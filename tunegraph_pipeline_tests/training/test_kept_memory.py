@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunegraph_pipeline.training.kept_memory import kept_memory
+from tunegraph_pipeline.training.kept_memory import give_back_memory, kept_memory
 
 MIB = 1 << 20
 
@@ -26,3 +26,17 @@ def test_memory_is_kept_and_goes_back() -> None:
     assert resident() < before + 64
     np.ones(256 * MIB, dtype=np.uint8)
     assert resident() < before + 64
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_what_was_freed_is_given_back() -> None:
+    before = resident()
+    blocks = [np.ones(MIB // 16, dtype=np.uint8) for _ in range(256 * 16)]
+    last = blocks.pop()  # at the end of the heap, which glibc would shrink otherwise
+    blocks.clear()
+    assert resident() > before + 192
+
+    give_back_memory()
+
+    assert resident() < before + 64
+    assert last.all()
