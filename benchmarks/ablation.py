@@ -108,10 +108,10 @@ class Weights(NamedTuple):
         diagonal = np.bincount(data.train.indices, weight, minlength=data.train.shape[1])
         diagonal += np.asarray(content.multiply(content).sum(axis=0)).ravel()
         alone = diags_array(np.sqrt(self.dropout / (1 - self.dropout) * diagonal))
-        W = local_ridge(
+        (W,) = local_ridge(
             data.train,
             neighbours,
-            regularisation=config.regularisation,
+            regularisations=(config.regularisation,),
             content=csr_matrix(vstack([content, alone]), dtype=np.float32),
             memory_mib=config.memory_mib,
         )

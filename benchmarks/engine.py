@@ -206,7 +206,7 @@ def weights(lake: Lake) -> None:
     likes = graph.matrix()[:, liked].tocsr()
     with engine_of(lake) as engine:
         near = strongest_neighbours(likes, 50, engine=engine)
-        W = local_ridge(likes, near, regularisation=8.0, memory_mib=512, engine=engine)
+        (W,) = local_ridge(likes, near, regularisations=(8.0,), memory_mib=512, engine=engine)
     lengths = np.zeros(graph.n_tracks, np.int64)
     lengths[liked] = np.diff(W.indptr)
     parts = {"indptr": offsets_of(lengths), "indices": liked[W.indices], "data": W.data}

@@ -75,12 +75,15 @@ class Origin:
         from tunegraph_pipeline.training.warm_start import Start
 
         folder = self.parent.folder
+        facts = folder.facts
         tensors, _ = load_tensors(folder.folder / WEIGHTS)
         return Start(
             tensors=tensors,
             artists=folder.strings("artists").tolist(),
             albums=folder.strings("albums").tolist(),
-            blend=Blend.from_facts(folder.facts["blend"]),
+            blend=Blend.from_facts(facts["blend"]),
+            # Models of earlier versions had that of their settings.
+            regularisation=float(facts.get("regularisation", facts["settings"]["regularisation"])),
             turn=self.chain,
         )
 

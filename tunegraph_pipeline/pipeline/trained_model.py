@@ -169,6 +169,9 @@ def run(
             "epochs": facts["epochs"],
             "products of the softmax": facts.get("precision", "float32"),
             **_drift_facts(facts["drift"]),
+            "lambda of the neighbour weights": facts.get(
+                "regularisation", facts["settings"]["regularisation"]
+            ),
             "blend": facts["blend"],
             **_continuation_facts(facts),
             "served": what_is_served(facts.get("refitted_on")),
@@ -477,6 +480,7 @@ def write_model(
         **facts,
         "version": version,
         "settings": settings.model_dump(mode="json"),
+        "regularisation": model.regularisation,
         "blend": asdict(model.blend),
         "continuation": asdict(model.continuation),
         # MAP@10 of what was liked next, by lists as sets and in their order; null where no list has one.

@@ -1,15 +1,15 @@
-"""The blend of the scoring rule, and the metric it is chosen by.
+"""The blend of the scoring rule, and the metrics it is chosen by.
 
-Here: scoring early-stopping users by the rule that is served, MAP@10 over the whole catalogue, and a search
-over the weights of the parts. Not here: serving (`recommend`), judging on likes that chose nothing
-(`evaluation`).
+Here: scoring early-stopping users by the rule that is served, AP@10 and nDCG@100 over the whole catalogue,
+and a search over the weights of the parts. Not here: serving (`recommend`), judging on likes that chose
+nothing (`evaluation`).
 
     score[j] = embedding * E[j].q + neighbour * n**-length_exponent * sum_{i in L} W[i, j] + prior[j]
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _K = 10
+_DEPTH = 100
 _BLOCK_ENTRIES = 1 << 23  # scores held at once: three arrays of 32 MB
-_RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _LENGTH_EXPONENTS = (0.0, 0.25, 0.5)
 
 EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)
@@ -66,6 +67,28 @@ class ScoreParts:
         return score
 
 
+Figure = Callable[[NDArray[np.int64], "csr_matrix"], NDArray[np.float64]]
+"""A metric: float64[m] of the ranks of all targets, from 1, int64 in their order, and the ``targets``."""
+
+
+def ap_at_10(ranks: NDArray[np.int64], targets: "csr_matrix") -> NDArray[np.float64]:
+    """AP@10 of each row of ``targets``."""
+    user = rows_of(targets)
+    ranks = ranks[np.lexsort((ranks, user))]
+    hits_so_far = np.arange(len(user)) - targets.indptr[user] + 1
+    gain = np.where(ranks <= _K, hits_so_far / ranks, 0.0)
+    total = np.bincount(user, gain, minlength=targets.shape[0])
+    return np.asarray(total / np.minimum(np.diff(targets.indptr), _K))
+
+
+def ndcg_at_100(ranks: NDArray[np.int64], targets: "csr_matrix") -> NDArray[np.float64]:
+    """nDCG@100 of each row of ``targets``."""
+    gain = np.where(ranks <= _DEPTH, 1 / np.log2(ranks + 1.0), 0.0)
+    total = np.bincount(rows_of(targets), gain, minlength=targets.shape[0])
+    ideal = np.cumsum(1 / np.log2(np.arange(2, _DEPTH + 2)))
+    return np.asarray(total / ideal[np.minimum(np.diff(targets.indptr), _DEPTH) - 1])
+
+
 @dataclass(frozen=True)
 class Validation:
     """Users with something held out, to judge a scoring rule by.
@@ -93,14 +116,19 @@ class Validation:
         return int(self.context.shape[0])
 
     def of_blends(
-        self, blends: Sequence[Blend], parts: ScoreParts, prior: NDArray[np.float32]
+        self,
+        blends: Sequence[Blend],
+        parts: ScoreParts,
+        prior: NDArray[np.float32],
+        figure: Figure = ap_at_10,
     ) -> NDArray[np.float64]:
-        """Return AP@10 of each blend and user, float64[len(blends), m]; the mean of a row is MAP@10."""
+        """Return the ``figure`` of each blend and user, float64[len(blends), m]. The mean of AP@10 is
+        MAP@10."""
         figures = np.zeros((len(blends), self.n_users))
         for rows, context, targets in self.blocks():
             score = parts.scorer(context)
             for i, blend in enumerate(blends):
-                figures[i, rows] = self.average_precision(score(blend, prior), context, targets)
+                figures[i, rows] = figure(self.ranks(score(blend, prior), context, targets), targets)
         return figures
 
     def leads(
@@ -125,7 +153,7 @@ class Validation:
         """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
         figures = np.zeros(self.n_users)
         for rows, context, targets in self.blocks():
-            figures[rows] = self.average_precision(score(context), context, targets)
+            figures[rows] = ap_at_10(self.ranks(score(context), context, targets), targets)
         return figures
 
     def of_popularity(self, popularity: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -140,14 +168,14 @@ class Validation:
             rows = slice(start, min(start + step, self.n_users))
             yield rows, self.context[rows], self.targets[rows]
 
-    def average_precision(
+    def ranks(
         self, scores: NDArray[np.float32], context: "csr_matrix", targets: "csr_matrix"
-    ) -> NDArray[np.float64]:
-        """AP@10 of each row, float64[m]; overwrites ``scores``. Ties go to the smaller track_idx."""
-        n_users, n_tracks = scores.shape
+    ) -> NDArray[np.int64]:
+        """The rank of each target, from 1, int64 in their order; overwrites ``scores``. Ties go to the
+        smaller track_idx. What may not be recommended ranks behind the whole catalogue."""
+        n_tracks = scores.shape[1]
         scores[:, ~self.recommendable] = -np.inf
         scores[rows_of(context), context.indices] = -np.inf
-        held_out = np.diff(targets.indptr)
         user = rows_of(targets)
         own = scores[user, targets.indices]
         ranks = np.empty(len(user), dtype=np.int64)
@@ -158,11 +186,7 @@ class Validation:
                 if own[i] > -np.inf
                 else n_tracks + 1
             )
-        order = np.lexsort((ranks, user))
-        ranks = ranks[order]
-        hits_so_far = np.arange(len(user)) - targets.indptr[user] + 1
-        gain = np.where(ranks <= _K, hits_so_far / ranks, 0.0)
-        return np.bincount(user, gain, minlength=n_users) / np.minimum(held_out, _K)
+        return ranks
 
 
 def pooled_queries(
@@ -191,21 +215,33 @@ def prior_of(
     return np.where(warm, level, level - np.float32(reserve)).astype(np.float32)
 
 
+class Tuned(NamedTuple):
+    """What to serve: which of the ``parts``, and their ``blend`` and ``prior``; ``figures`` float64[m]: the
+    AP@10 of each validation user with them."""
+
+    parts: int
+    blend: Blend
+    prior: NDArray[np.float32]
+    figures: NDArray[np.float64]
+
+
 def tune_blend(
     validation: Validation,
-    parts: ScoreParts,
+    parts: Sequence[ScoreParts],
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
     around: Blend | None = None,
-) -> tuple[Blend, NDArray[np.float32], NDArray[np.float64]]:
-    """Return the blend and prior to serve, and with them the AP@10 of each validation user, float64[m].
+) -> Tuned:
+    """Return what to serve: the parts, which differ in W alone, their blend and the prior.
 
-    Tries a grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both
-    sides of the best, then the reserve for tracks nobody in training likes (``warm`` is false for them).
-    `EVEN` and the reserve of `fair_reserve` stay unless beaten by two standard errors of the paired
-    difference: a few hundred users cannot distinguish the points of a grid, and the best would win by luck.
-    Only smaller reserves are tried: held-out likes are mostly of tracks that others like too, and judged by
-    those alone, tracks without likes would never be shown.
+    Tries a grid of ratios and length exponents with each of the ``parts``, either part alone included, then
+    one step of sqrt(2) to both sides of the best, then the reserve for tracks nobody in training likes
+    (``warm`` is false for them). The first of the parts, `EVEN` and the reserve of `fair_reserve` stay unless
+    beaten by two standard errors of the paired difference: a few hundred users cannot distinguish the points
+    of a grid, and the best would win by luck. Parts and blend are chosen by nDCG@100, by which the better of
+    two shows with fewer users than by AP@10, which sees ten places only. Only smaller reserves are tried:
+    held-out likes are mostly of tracks that others like too, and judged by those alone, tracks without likes
+    would never be shown.
 
     With ``around``, the blend of an earlier model, only its neighbours in the grid are tried, and it stays
     unless beaten: little can have changed, and a grid takes time.
@@ -213,25 +249,29 @@ def tune_blend(
     usual = EVEN if around is None else around
     prior = prior_of(level, warm)
     if validation.n_users == 0:
-        return usual, prior, np.empty(0)
+        return Tuned(0, usual, prior, np.empty(0))
 
-    grid = _whole_grid() if around is None else _next_to(around)
-    figures = validation.of_blends(grid, parts, prior)
-    ratio = grid[int(figures.mean(axis=1).argmax())]
-    if around is None and ratio.neighbour and ratio.embedding:
-        finer = [replace(ratio, neighbour=ratio.neighbour * step) for step in (0.5**0.5, 2**0.5)]
-        figures = np.concatenate([figures, validation.of_blends(finer, parts, prior)])
-        grid += finer
-    chosen = clearly_best(figures, grid.index(usual))
-    blend, value = grid[chosen], figures[chosen]
+    def judged(blends: Sequence[Blend], which: int, figure: Figure = ndcg_at_100) -> NDArray[np.float64]:
+        return validation.of_blends(blends, parts[which], prior, figure)
+
+    blends = _whole_grid() if around is None else _next_to(around)
+    grid = [(which, blend) for which in range(len(parts)) for blend in blends]
+    figures = np.concatenate([judged(blends, which) for which in range(len(parts))])
+    which, blend = grid[int(figures.mean(axis=1).argmax())]
+    if around is None and blend.neighbour and blend.embedding:
+        finer = [replace(blend, neighbour=blend.neighbour * step) for step in (0.5**0.5, 2**0.5)]
+        figures = np.concatenate([figures, judged(finer, which)])
+        grid += [(which, one) for one in finer]
+    which, blend = grid[clearly_best(figures, grid.index((0, usual)))]
+    value = judged([blend], which, ap_at_10)[0]
     if not warm.all():
-        fair = fair_reserve(validation, blend, parts, level, warm)
+        fair = fair_reserve(validation, blend, parts[which], level, warm)
         reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
         priors = [prior_of(level, warm, reserve) for reserve in reserves]
-        figures = np.concatenate([validation.of_blends([blend], parts, one) for one in priors])
+        figures = np.concatenate([validation.of_blends([blend], parts[which], one) for one in priors])
         chosen = clearly_best(figures, 0)
         prior, value = priors[chosen], figures[chosen]
-    return blend, prior, value
+    return Tuned(which, blend, prior, value)
 
 
 def _whole_grid() -> list[Blend]:

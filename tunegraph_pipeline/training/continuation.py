@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.graph.like_ages import OrderedRows
 from tunegraph_pipeline.models.blend import USUAL_RECENCY, Blend, Continuation
-from tunegraph_pipeline.training.blend import ScoreParts, Validation, clearly_best, pooled_queries
+from tunegraph_pipeline.training.blend import (
+    ScoreParts,
+    Validation,
+    ap_at_10,
+    clearly_best,
+    pooled_queries,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -98,7 +104,7 @@ class _Judge:
             for figure, one in zip(figures, tried, strict=True):
                 scores = score(one)
                 scores[others] = -np.inf
-                figure[rows] = self._validation.average_precision(scores, context, targets)
+                figure[rows] = ap_at_10(self._validation.ranks(scores, context, targets), targets)
         return figures
 
     def _scorer(self, ages: "csr_matrix") -> Callable[[Continuation], NDArray[np.float32]]:

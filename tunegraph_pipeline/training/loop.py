@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 
-_FORMAT = "2"  # of the checkpoint file; raise it when its content changes
+_FORMAT = "3"  # of the checkpoint file; raise it when its content changes
 
 
 @dataclass(frozen=True)

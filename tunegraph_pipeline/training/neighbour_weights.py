@@ -32,14 +32,15 @@ def local_ridge(
     likes: "csr_matrix",
     neighbours: "csr_matrix",
     *,
-    regularisation: float,
+    regularisations: tuple[float, ...],
     content: "csr_matrix | None" = None,
     user_exponent: float = 0.25,
     memory_mib: int = 2048,
     engine: Engine = LOCAL,
     progress: Progress | None = None,
-) -> "csr_matrix":
-    """Return W as csr float32[N, N]: row = liked track, column = candidate; zero diagonal.
+) -> "list[csr_matrix]":
+    """Return W for each of the ``regularisations`` as csr float32[N, N]: row = liked track, column =
+    candidate; zero diagonal. All have the same stored entries, and share G, which takes most of the time.
 
     ``likes`` is users x N of ones; ``content`` T x N, further rows of X, unscaled; ``neighbours`` N x N: the
     columns stored in row j are the tracks that may have a weight for track j, its values are not read. Rows
@@ -62,7 +63,7 @@ def local_ridge(
     if n_tracks <= most:
         shared["gram"] = _gram(rows, np.arange(n_tracks), memory_mib)
         batches = (
-            Systems(targets[start : start + _BATCH], regularisation)
+            Systems(targets[start : start + _BATCH], regularisations)
             for start in range(0, len(targets), _BATCH)
         )
         solved = engine.run(solved_in_whole, batches, shared)
@@ -72,10 +73,11 @@ def local_ridge(
         a_task = 1 if engine.blocks == 1 else -(-len(targets) // engine.blocks)
         groups = _packed(_groups(neighbours, most), a_task)
         n_rows = rows.shape[0]
-        tasks = (GroupsOfSystems(one, n_rows, memory_mib, regularisation) for one in groups)
+        tasks = (GroupsOfSystems(one, n_rows, memory_mib, regularisations) for one in groups)
         solved = engine.run(solved_in_groups, tasks, shared)
     done = 0
-    liked, candidate, weight = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    liked, candidate = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    weight = [np.zeros((len(regularisations), 0), np.float32)]
     for found in solved:
         liked.append(found.array("liked"))
         candidate.append(found.array("candidate"))
@@ -83,17 +85,20 @@ def local_ridge(
         done += int(found.array("solved"))
         if progress is not None:
             progress("neighbour weights", done, len(targets))
-    entries = (np.concatenate(weight), (np.concatenate(liked), np.concatenate(candidate)))
-    W: csr_matrix = csr_matrix(entries, shape=(n_tracks, n_tracks))
-    W.sort_indices()
-    return W
+    where = (np.concatenate(liked), np.concatenate(candidate))
+    solutions: list[csr_matrix] = []
+    for weights in np.concatenate(weight, axis=1):
+        W = csr_matrix((weights, where), shape=(n_tracks, n_tracks))
+        W.sort_indices()
+        solutions.append(W)
+    return solutions
 
 
 class Systems(NamedTuple):
     """A block of W: the systems of these ``targets``, at most a batch."""
 
     targets: NDArray[np.int64]
-    regularisation: float
+    regularisations: tuple[float, ...]
 
 
 class GroupsOfSystems(NamedTuple):
@@ -102,17 +107,18 @@ class GroupsOfSystems(NamedTuple):
     groups: list[NDArray[np.int64]]
     n_rows: int
     memory_mib: int
-    regularisation: float
+    regularisations: tuple[float, ...]
 
 
 def solved_in_whole(inputs: Parcel, block: Systems) -> Outputs:
-    """The entries of W of some targets: ``liked``, ``candidate``, ``weight``, and how many were ``solved``.
+    """The entries of W of some targets: ``liked``, ``candidate``, ``weight`` float32[regularisations, n], and
+    how many were ``solved``.
 
     Inputs are the whole ``gram`` and the ``neighbours`` of each target, from ``neighbours_from`` on.
     """
     neighbours = _neighbours_of(inputs)
     place = inputs.once("place", lambda: np.arange(neighbours.n, dtype=np.int32))
-    return _entries([_solved(inputs.array("gram"), place, neighbours, block.targets, block.regularisation)])
+    return _entries([_solved(inputs.array("gram"), place, neighbours, block.targets, block.regularisations)])
 
 
 def solved_in_groups(inputs: Parcel, block: GroupsOfSystems) -> Outputs:
@@ -134,7 +140,7 @@ def solved_in_groups(inputs: Parcel, block: GroupsOfSystems) -> Outputs:
         union = _union(neighbours, targets)
         gram = _gram(rows, union, block.memory_mib)
         place[union] = np.arange(len(union), dtype=np.int32)
-        solved.append(_solved(gram, place, neighbours, targets, block.regularisation))
+        solved.append(_solved(gram, place, neighbours, targets, block.regularisations))
     return _entries(solved)
 
 
@@ -154,7 +160,8 @@ def _neighbours_of(inputs: Parcel) -> _Neighbours:
 
 
 _Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], int]
-"""Of some entries of W the liked track, the candidate and the weight; and how many systems they solve."""
+"""Of some entries of W the liked track, the candidate and the weight for each regularisation; and how many
+systems they solve."""
 
 
 def _entries(solved: list[_Entries]) -> Outputs:
@@ -162,7 +169,7 @@ def _entries(solved: list[_Entries]) -> Outputs:
     return {
         "liked": np.concatenate(liked),
         "candidate": np.concatenate(candidate),
-        "weight": np.concatenate(weight),
+        "weight": np.concatenate(weight, axis=1),
         "solved": np.array(sum(counts)),
     }
 
@@ -225,7 +232,7 @@ def _solved(
     place: NDArray[np.int32],
     neighbours: _Neighbours,
     targets: NDArray[np.int64],
-    regularisation: float,
+    regularisations: tuple[float, ...],
 ) -> _Entries:
     """Solve the ridge systems of ``targets``, one after the other; ``place`` is that of each track in
     ``gram``. Raises LinAlgError where one has no solution."""
@@ -233,18 +240,25 @@ def _solved(
 
     n_entries = int((neighbours.indptr[targets + 1] - neighbours.indptr[targets]).sum())
     liked, candidate = np.zeros((2, n_entries), np.int32)
-    weight = np.zeros(n_entries, np.float32)
+    weight = np.zeros((len(regularisations), n_entries), np.float32)
     end = 0
     for target in targets.tolist():
         near = neighbours.indices[neighbours.indptr[target] : neighbours.indptr[target + 1]]
+        start, end = end, end + len(near)
+        candidate[start:end], liked[start:end] = target, near
         at = place[near]
         system = gram[at[:, np.newaxis], at]
-        system.flat[:: len(near) + 1] += np.float32(regularisation)
-        # The transposed is the same matrix, in the order of LAPACK.
-        _, solution, failed = sposv(system.T, gram[place[target], at], lower=1, overwrite_a=1, overwrite_b=1)
-        if failed:
-            raise np.linalg.LinAlgError(f"the neighbours of track {target} have no weights: sposv {failed}")
-        start, end = end, end + len(near)
-        candidate[start:end], liked[start:end], weight[start:end] = target, near, solution
-    found = np.flatnonzero(weight)
-    return liked[found], candidate[found], weight[found], len(targets)
+        for solution, regularisation in zip(weight, regularisations, strict=True):
+            regular = system.copy()
+            regular.flat[:: len(near) + 1] += np.float32(regularisation)
+            # The transposed is the same matrix, in the order of LAPACK.
+            _, found, failed = sposv(
+                regular.T, gram[place[target], at], lower=1, overwrite_a=1, overwrite_b=1
+            )
+            if failed:
+                raise np.linalg.LinAlgError(
+                    f"the neighbours of track {target} have no weights: sposv {failed}"
+                )
+            solution[start:end] = found
+    some = np.flatnonzero(weight.any(axis=0))
+    return liked[some], candidate[some], weight[:, some], len(targets)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 # Likes per track, on average: below the first, mostly content places a track; from the second on, likes alone
 # say most of what there is to say.
 _FEW, _MANY = 2, 10
-_ADDED = ("sampled_neighbours", "precision", "content_neighbours")
+_ADDED = ("sampled_neighbours", "precision", "content_neighbours", "stronger_regularisation")
 """Settings that the first models did not have."""
 _TRACKS_A_BLOCK = 1 << 16  # placed together where a catalogue is large
 _TURN_OF_REFIT = 2**32 - 1  # its draws are those of no training
@@ -140,6 +140,10 @@ class TrainingConfig(BaseModel):
     """Neighbour weights per track."""
     regularisation: float = Field(default=8.0, gt=0)
     """Lambda of the ridge behind the neighbour weights."""
+    stronger_regularisation: float = Field(default=4.0, ge=1)
+    """Neighbour weights with so many times that lambda are solved too, and served where early-stopping users
+    clearly get better lists by them. 1: they are not. Only in a training from scratch, and not where a step
+    samples tracks, because solving takes longest there."""
     content_weight: float = Field(default=1.0, ge=0)
     """Weight of an artist or album in that ridge, beside a user with a single like; needs tags."""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -210,6 +214,16 @@ class TrainingConfig(BaseModel):
         """Whether a step draws tracks from a catalogue of this size, and places no others."""
         return n_tracks > self.full_softmax_tracks
 
+    def regularisations_for(self, n_tracks: int) -> tuple[float, ...]:
+        """The lambdas to solve neighbour weights with, the usual one first, for a catalogue of this size."""
+        if self.stronger_regularisation == 1 or self.is_sampled(n_tracks):
+            return (self.regularisation,)
+        return (self.regularisation, self.stronger_regularisation * self.regularisation)
+
+    def at(self, regularisation: float) -> Self:
+        """The same settings with this lambda alone."""
+        return self.model_copy(update={"regularisation": regularisation, "stronger_regularisation": 1.0})
+
     def of_refit(self) -> list[Any]:
         """The settings that a refit depends on besides, as JSON; [] without one."""
         return [self.refit_epochs, self.warm_learning_rate] if self.refit else []
@@ -256,15 +270,15 @@ class TrainingData:
 class TrainedModel(TrainedArrays):
     """All that the scoring rule needs, and how the training went.
 
-    The arrays are those of `TrainedArrays`; ``blend``: the weights of the parts of a score; ``continuation``:
-    how lists are continued, and ``continued`` float64[2, moments]: AP@10 of what was liked next, without and
-    with it; ``validation``
-    float64[m]: AP@10 of the served rule for each early-stopping user, and ``validation_of_popularity`` that
-    of the most popular songs; ``curves``: one report per epoch; ``best_epoch``: the one that was kept;
-    ``tensors``: its weights by name; ``reserve``: what the prior of tracks nobody in training likes is below
-    their level.
+    The arrays are those of `TrainedArrays`; ``regularisation``: lambda of the neighbour weights; ``blend``:
+    the weights of the parts of a score; ``continuation``: how lists are continued, and ``continued``
+    float64[2, moments]: AP@10 of what was liked next, without and with it; ``validation`` float64[m]: AP@10
+    of the served rule for each early-stopping user, and ``validation_of_popularity`` that of the most popular
+    songs; ``curves``: one report per epoch; ``best_epoch``: the one that was kept; ``tensors``: its weights
+    by name; ``reserve``: what the prior of tracks nobody in training likes is below their level.
     """
 
+    regularisation: float
     blend: Blend
     continuation: Continuation
     continued: NDArray[np.float64]
@@ -300,7 +314,8 @@ def train(
 
     ``start``: an earlier model to warm start from, for the few epochs and at the low learning rate of a warm
     start; the same start then gives the same model. The neighbour weights, which are solved rather than
-    learned, are solved again from the likes of today, and the blend is searched around the earlier one.
+    learned, are solved again from the likes of today with the earlier lambda, and the blend is searched
+    around the earlier one.
 
     ``moments``: what was liked next, held out of ``data``, by which the continuation is chosen; None where no
     list has an order.
@@ -316,6 +331,8 @@ def train(
     """
 
     _check(data, config, start)
+    if start is not None:
+        config = config.at(start.regularisation)
     warm = _popularity(data) > 0
     has_content = _has_content(data, config)
     validation = Validation.draw(data.context, data.targets, warm | has_content, config.validation_users)
@@ -340,9 +357,14 @@ def train(
     validation = replace(validation, recommendable=warm | placed)
     parts = replace(parts, embeddings=_settled(parts.embeddings, placed & ~warm, data, config))
     level = learned.level()
-    blend, prior, figures = tune_blend(
-        validation, parts, level, warm, around=None if start is None else start.blend
+    which, blend, prior, figures = tune_blend(
+        validation,
+        [replace(parts, weights=W) for W in learned.weights],
+        level,
+        warm,
+        around=None if start is None else start.blend,
     )
+    parts = replace(parts, weights=learned.weights[which])
     continuation, continued = choose_continuation(moments, parts, prior, validation.recommendable, blend)
     return TrainedModel(
         embeddings=parts.embeddings,
@@ -351,6 +373,7 @@ def train(
         prior=prior,
         placed=placed,
         recommendable=validation.recommendable,
+        regularisation=config.regularisations_for(len(warm))[which],
         blend=blend,
         continuation=continuation,
         continued=continued,
@@ -388,7 +411,7 @@ def refit(
     give_back_memory()  # of the training, half a GB; the neighbour weights need the most at once
     # Rules that look at the likes per track could have another outcome with a few more likes.
     average = data.likes_per_track
-    config = config.model_copy(
+    config = config.at(model.regularisation).model_copy(
         update={
             "temperature": config.temperature_for(average),
             "spaces": config.spaces_for(average),
@@ -400,7 +423,7 @@ def refit(
     # The tags are the same and in the same rows, so that their numbers will do for names.
     artists, albums = [str(row) for row in range(n_artists)], [str(row) for row in range(n_albums)]
     everything = replace(data, train=likes, artists=artists, albums=albums)
-    start = Start(model.tensors, artists, albums, model.blend, _TURN_OF_REFIT)
+    start = Start(model.tensors, artists, albums, model.blend, model.regularisation, _TURN_OF_REFIT)
     learned, _ = _learn(
         everything,
         config,
@@ -426,19 +449,22 @@ def refit(
 
 @dataclass(frozen=True)
 class _Learning:
-    """A model while and after it learns; ``warm`` bool[N]: the tracks that are liked in training, ``W``: the
-    neighbour weights; ``in_blocks``: whether the catalogue is too large to be placed at once."""
+    """A model while and after it learns; ``warm`` bool[N]: the tracks that are liked in training;
+    ``weights``: the neighbour weights with each lambda; ``in_blocks``: whether the catalogue is too large to
+    be placed at once."""
 
     encoder: "TrackEncoder"
     temperature: float
     warm: NDArray[np.bool_]
     pooling_weight: NDArray[np.float32]
-    W: "csr_matrix"
+    weights: "list[csr_matrix]"
     in_blocks: bool
 
     def parts(self) -> ScoreParts:
-        """What scores are computed from, as of now; rows of tracks without any input are zeros."""
-        return ScoreParts(_embeddings(self.encoder, in_blocks=self.in_blocks), self.pooling_weight, self.W)
+        """What scores are computed from, as of now, with the usual lambda; rows of tracks without any input
+        are zeros."""
+        embeddings = _embeddings(self.encoder, in_blocks=self.in_blocks)
+        return ScoreParts(embeddings, self.pooling_weight, self.weights[0])
 
     def level(self) -> NDArray[np.float32]:
         """How much a track is liked regardless of a person's other likes: float32[N], as a cosine."""
@@ -467,12 +493,16 @@ def _learn(
         checkpoint,
         _fingerprint(data, config, start),
         # Kept with the checkpoint, because solving it again takes as long as an epoch.
-        lambda: _neighbour_weights(data, config, engine, progress),
+        lambda: _to_keep(neighbour_weights(data, config, engine, progress)),
     )
     epochs = _Epochs(data, config, encoder, optimiser, pooling_weight, learning_rate, start, progress, what)
-    W = _matrix(state.kept, len(warm))
     learning = _Learning(
-        encoder, epochs.temperature, warm, pooling_weight, W, in_blocks=config.is_sampled(len(warm))
+        encoder,
+        epochs.temperature,
+        warm,
+        pooling_weight,
+        _matrices(state.kept, len(warm)),
+        in_blocks=config.is_sampled(len(warm)),
     )
     course = run_epochs(
         encoder,
@@ -610,32 +640,38 @@ def _encoder(
     return encoder
 
 
-def _neighbour_weights(
-    data: TrainingData, config: TrainingConfig, engine: Engine, progress: Progress | None
-) -> Arrays:
-    """W, as `_matrix` takes it."""
+def neighbour_weights(
+    data: TrainingData, config: TrainingConfig, engine: Engine = LOCAL, progress: Progress | None = None
+) -> "list[csr_matrix]":
+    """W with each lambda of `TrainingConfig.regularisations_for`, csr float32[N, N], entries alike."""
     from scipy.sparse import csr_matrix, vstack
 
     content = None
     if config.use_tags and config.content_weight:
         content = content_rows(data.track_artists, data.album)
     lists = data.train if content is None else csr_matrix(vstack([data.train, content]))
-    W = local_ridge(
+    return local_ridge(
         data.train,
         strongest_neighbours(lists, config.ridge_neighbours, engine=engine, progress=progress),
-        regularisation=config.regularisation,
+        regularisations=config.regularisations_for(data.train.shape[1]),
         content=None if content is None else config.content_weight * content,
         memory_mib=config.memory_mib,
         engine=engine,
         progress=progress,
     )
-    return {"indptr": W.indptr, "indices": W.indices, "data": W.data}
 
 
-def _matrix(kept: Arrays, n_tracks: int) -> "csr_matrix":
+def _to_keep(weights: "list[csr_matrix]") -> Arrays:
+    """Matrices whose entries are alike, as `_matrices` takes them."""
+    W = weights[0]
+    return {"indptr": W.indptr, "indices": W.indices, "data": np.stack([one.data for one in weights])}
+
+
+def _matrices(kept: Arrays, n_tracks: int) -> "list[csr_matrix]":
     from scipy.sparse import csr_matrix
 
-    return csr_matrix((kept["data"], kept["indices"], kept["indptr"]), shape=(n_tracks, n_tracks))
+    indices, indptr = kept["indices"], kept["indptr"]
+    return [csr_matrix((values, indices, indptr), shape=(n_tracks, n_tracks)) for values in kept["data"]]
 
 
 class _Epochs:

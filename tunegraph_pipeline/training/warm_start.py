@@ -28,19 +28,22 @@ class Start:
 
     ``tensors``: the encoder's weights by name, those of tracks in the rows of today; ``artists`` and
     ``albums``: the names of its tags, artists first, in the order of their rows; ``blend``: the one it was
-    served with; ``turn``: the number of this warm start since the last training from scratch, from 1.
+    served with; ``regularisation``: lambda of its neighbour weights; ``turn``: the number of this warm start
+    since the last training from scratch, from 1.
     """
 
     tensors: dict[str, NDArray[Any]]
     artists: list[str]
     albums: list[str]
     blend: Blend
+    regularisation: float
     turn: int
 
     def fingerprint(self) -> bytes:
         """A digest of all of it."""
         digest = hashlib.blake2b(
-            repr((self.turn, self.blend, self.artists, self.albums)).encode(), digest_size=16
+            repr((self.turn, self.blend, self.regularisation, self.artists, self.albums)).encode(),
+            digest_size=16,
         )
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"{name} {tensor.shape} {tensor.dtype}".encode())

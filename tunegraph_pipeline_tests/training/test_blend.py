@@ -11,8 +11,10 @@ from tunegraph_pipeline.training.blend import (
     EVEN,
     RESERVE,
     ScoreParts,
+    Tuned,
     Validation,
     fair_reserve,
+    ndcg_at_100,
     pooled_queries,
     tune_blend,
 )
@@ -93,14 +95,39 @@ def test_the_part_that_knows_gets_the_weight() -> None:
     known = speaks({u: 20 + u for u in users})
     wrong = speaks({u: 12 + u % 8 for u in users})
 
-    by_embedding, _, value = tune_blend(judge, ScoreParts(right, ones, wrong), flat(), all_warm())
+    _, by_embedding, _, value = tune_blend(judge, [ScoreParts(right, ones, wrong)], flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_embedding.neighbour < by_embedding.embedding
     against = noise.copy()
     against[20:32] = -against[:12]
-    by_neighbour, _, value = tune_blend(judge, ScoreParts(against, ones, known), flat(), all_warm())
+    _, by_neighbour, _, value = tune_blend(judge, [ScoreParts(against, ones, known)], flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_neighbour.neighbour > by_neighbour.embedding
+
+
+def test_other_neighbour_weights_are_taken_only_where_they_are_clearly_better() -> None:
+    users = range(12)
+    judge = validation([[u] for u in users], [[20 + u] for u in users])
+    zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
+    wrong, right = speaks({u: 12 + u % 8 for u in users}), speaks({u: 20 + u for u in users})
+    lucky = speaks({0: 20} | {u: 12 + u % 8 for u in users if u})
+
+    def tuned(*weights: csr_matrix) -> Tuned:
+        return tune_blend(judge, [ScoreParts(zeros, ones, W) for W in weights], flat(), all_warm())
+
+    better = tuned(wrong, right)
+    assert better.parts == 1
+    np.testing.assert_array_equal(better.figures, 1)
+    assert tuned(right, wrong).parts == 0
+    assert tuned(right, right).parts == 0
+    assert tuned(wrong, lucky).parts == 0  # better for one user of twelve
+
+
+def test_ndcg_by_hand() -> None:
+    targets = pairs([[3, 5], [0], list(range(30))])
+    ranks = np.array([1, 4, 101, *range(1, 31)])
+    by_hand = (1 + 1 / np.log2(5)) / (1 + 1 / np.log2(3))
+    np.testing.assert_allclose(ndcg_at_100(ranks, targets), [by_hand, 0, 1])
 
 
 def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_unless_clearly_beaten() -> (
@@ -115,18 +142,22 @@ def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_u
     judge, ones = validation(context, targets), np.ones(N, dtype=np.float32)
     known = speaks({u: u + 10 for u in range(8)}) * 0.16
     around = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.25)
-    blend, _, value = tune_blend(
-        judge, ScoreParts(embeddings, ones, known), flat(), all_warm(), around=around
+    _, blend, _, value = tune_blend(
+        judge, [ScoreParts(embeddings, ones, known)], flat(), all_warm(), around=around
     )
     assert value == pytest.approx(1.0)
     assert blend == replace(around, neighbour=2**0.5)
     far = replace(around, neighbour=0.25)
-    blend, _, value = tune_blend(judge, ScoreParts(embeddings, ones, known), flat(), all_warm(), around=far)
+    _, blend, _, value = tune_blend(
+        judge, [ScoreParts(embeddings, ones, known)], flat(), all_warm(), around=far
+    )
     assert value == pytest.approx(0.5)
     assert blend == far
     one_part = Blend(embedding=1.0, neighbour=0.0, length_exponent=0.0)
     assert (
-        tune_blend(judge, ScoreParts(embeddings, ones, 9 * known), flat(), all_warm(), around=one_part)[0]
+        tune_blend(
+            judge, [ScoreParts(embeddings, ones, 9 * known)], flat(), all_warm(), around=one_part
+        ).blend
         == EVEN
     )
 
@@ -134,13 +165,13 @@ def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_u
 def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    blend, prior, value = tune_blend(empty, ScoreParts(zeros, ones, nothing()), flat(), all_warm())
+    _, blend, prior, value = tune_blend(empty, [ScoreParts(zeros, ones, nothing())], flat(), all_warm())
     np.testing.assert_array_equal(prior, 0)
     assert blend == Blend(1.0, 1.0, 0.0)
     assert not len(value)
     earlier = Blend(1.0, 2.0, 0.25)
     assert (
-        tune_blend(empty, ScoreParts(zeros, ones, nothing()), flat(), all_warm(), around=earlier)[0]
+        tune_blend(empty, [ScoreParts(zeros, ones, nothing())], flat(), all_warm(), around=earlier).blend
         == earlier
     )
 
@@ -160,12 +191,12 @@ def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> No
     embeddings[8] = [0.7, 0.51**0.5]
     warm = np.arange(N) != 9
     judge, ones = validation([[0]], [[8]]), np.ones(N, dtype=np.float32)
-    _, prior, value = tune_blend(judge, ScoreParts(embeddings, ones, nothing()), flat(), warm)
+    _, _, prior, value = tune_blend(judge, [ScoreParts(embeddings, ones, nothing())], flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] < -0.2
     np.testing.assert_array_equal(prior[warm], 0)
     wanted = validation([[0]], [[9]])
-    _, prior, value = tune_blend(wanted, ScoreParts(embeddings, ones, nothing()), flat(), warm)
+    _, _, prior, value = tune_blend(wanted, [ScoreParts(embeddings, ones, nothing())], flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] == 0  # somebody clearly wants it: it is not held back
 
@@ -219,8 +250,8 @@ def test_one_lucky_user_among_many_does_not_move_the_blend() -> None:
     embeddings[12:, 12] = 1
     embeddings[20] = embeddings[0]
     away = speaks({0: 30})
-    blend, _, value = tune_blend(
-        judge, ScoreParts(0.9 * embeddings, np.ones(N, np.float32), away), flat(), all_warm()
+    _, blend, _, value = tune_blend(
+        judge, [ScoreParts(0.9 * embeddings, np.ones(N, np.float32), away)], flat(), all_warm()
     )
     assert blend == EVEN
     assert value.mean() == pytest.approx(1 / 2 / 12)

@@ -1,5 +1,7 @@
 """The neighbour weights are EASE where the neighbourhood is the catalogue, else EASE on the neighbourhood."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -27,16 +29,21 @@ def dense_ease(likes: csr_matrix, regularisation: float, user_exponent: float) -
     return W
 
 
+def ridge(likes: csr_matrix, neighbours: csr_matrix, *, regularisation: float, **others: Any) -> csr_matrix:
+    (W,) = local_ridge(likes, neighbours, regularisations=(regularisation,), **others)
+    return W
+
+
 @pytest.mark.parametrize("user_exponent", [0.0, 0.25])
 def test_with_all_tracks_for_neighbours_it_is_ease(user_exponent: float) -> None:
     likes = some_likes()
-    W = local_ridge(likes, everybody_else(25), regularisation=3.0, user_exponent=user_exponent)
+    W = ridge(likes, everybody_else(25), regularisation=3.0, user_exponent=user_exponent)
     np.testing.assert_allclose(W.toarray(), dense_ease(likes, 3.0, user_exponent), atol=1e-5)
 
 
 def test_on_few_neighbours_it_is_the_ridge_on_those() -> None:
     likes = some_likes()
-    W = local_ridge(likes, strongest_neighbours(likes, 4), regularisation=2.0, user_exponent=0.0).toarray()
+    W = ridge(likes, strongest_neighbours(likes, 4), regularisation=2.0, user_exponent=0.0).toarray()
     near = strongest_neighbours(likes, 4)[7].indices
     X = likes.toarray().astype(np.float64)
     expected = np.linalg.solve(X[:, near].T @ X[:, near] + 2 * np.eye(4), X[:, near].T @ X[:, 7])
@@ -48,15 +55,26 @@ def test_the_groups_that_little_memory_forces_give_the_same_weights() -> None:
     # 64 tracks a group are what the smallest setting allows, so that 300 tracks have to be cut.
     likes = some_likes(400, 300)
     neighbours = strongest_neighbours(likes, 12)
-    whole = local_ridge(likes, neighbours, regularisation=2.0)
-    cut = local_ridge(likes, neighbours, regularisation=2.0, memory_mib=0)
+    whole = ridge(likes, neighbours, regularisation=2.0)
+    cut = ridge(likes, neighbours, regularisation=2.0, memory_mib=0)
     np.testing.assert_allclose(cut.toarray(), whole.toarray(), atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_mib", [0, 64])
+def test_several_lambdas_at_once_give_what_each_gives_alone(memory_mib: int) -> None:
+    likes = some_likes(400, 300)
+    neighbours = strongest_neighbours(likes, 12)
+    both = local_ridge(likes, neighbours, regularisations=(2.0, 8.0), memory_mib=memory_mib)
+    for W, regularisation in zip(both, (2.0, 8.0), strict=True):
+        alone = ridge(likes, neighbours, regularisation=regularisation, memory_mib=memory_mib)
+        np.testing.assert_array_equal(W.toarray(), alone.toarray())
+        np.testing.assert_array_equal(W.indices, both[0].indices)
 
 
 def test_content_counts_like_more_users_whose_lists_are_not_scaled() -> None:
     likes = some_likes()
     content = csr_matrix((np.random.default_rng(5).random((7, 25)) < 0.3).astype(np.float32))
-    W = local_ridge(likes, everybody_else(25), regularisation=3.0, content=2 * content, user_exponent=0.25)
+    W = ridge(likes, everybody_else(25), regularisation=3.0, content=2 * content, user_exponent=0.25)
     scaled = likes.toarray() * np.maximum(np.diff(likes.indptr), 1)[:, np.newaxis] ** -0.25
     rows = csr_matrix(np.vstack([scaled, 2 * content.toarray()]).astype(np.float32))
     np.testing.assert_allclose(W.toarray(), dense_ease(rows, 3.0, 0.0), atol=1e-4)
@@ -64,7 +82,7 @@ def test_content_counts_like_more_users_whose_lists_are_not_scaled() -> None:
 
 def test_a_track_without_neighbours_has_no_weights() -> None:
     likes = csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.float32))
-    W = local_ridge(likes, strongest_neighbours(likes, 2), regularisation=1.0).toarray()
+    W = ridge(likes, strongest_neighbours(likes, 2), regularisation=1.0).toarray()
     assert W[0, 1] > 0
     np.testing.assert_array_equal(W[2], 0)
     np.testing.assert_array_equal(W[:, 2], 0)
@@ -73,13 +91,13 @@ def test_a_track_without_neighbours_has_no_weights() -> None:
 def test_systems_without_a_solution_are_said() -> None:
     likes = csr_matrix(np.array([[1, 1, 1], [1, 1, 1]], dtype=np.float32))
     with pytest.raises(np.linalg.LinAlgError, match="track 0"):
-        local_ridge(likes, everybody_else(3), regularisation=0.0)
+        ridge(likes, everybody_else(3), regularisation=0.0)
 
 
 def test_progress_ends_where_it_said_it_would() -> None:
     likes = csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.float32))
     told: list[tuple[int, int]] = []
-    local_ridge(
+    ridge(
         likes,
         strongest_neighbours(likes, 2),
         regularisation=1.0,

@@ -414,7 +414,7 @@ def named(data: TrainingData) -> TrainingData:
 
 
 def going_on(model: TrainedModel, data: TrainingData, turn: int = 1) -> Start:
-    return Start(model.tensors, data.artists, data.albums, model.blend, turn)
+    return Start(model.tensors, data.artists, data.albums, model.blend, model.regularisation, turn)
 
 
 def a_day_later(data: TrainingData, seed: int) -> TrainingData:

@@ -19,7 +19,7 @@ def start(ids: Any, bias: Any = None, tag: Any = None, artists: Sequence[str] = 
         tensors["tag"] = np.array(tag, dtype=np.float32)
     albums = more.pop("albums", [])
     tensors |= {name: np.array(value, dtype=np.float32) for name, value in more.items()}
-    return Start(tensors, list(artists), albums, EVEN, 1)
+    return Start(tensors, list(artists), albums, EVEN, 8.0, 1)
 
 
 def neighbours(n: int, *pairs: tuple[int, int, float]) -> csr_matrix:
@@ -105,6 +105,6 @@ def test_any_difference_shows_in_the_fingerprint() -> None:
         start([[1, 1]], tag=[[1, 1]], artists=["b"]),
         start([[1, 0]], tag=[[1, 1]], artists=["c"]),
         start([[1, 0]], tag=[[1, 1]], albums=["b"]),
-        Start(one.tensors, one.artists, one.albums, EVEN, 2),
+        Start(one.tensors, one.artists, one.albums, EVEN, 8.0, 2),
     ]
     assert all(other.fingerprint() != one.fingerprint() for other in others)
