@@ -20,8 +20,8 @@ intervals of 95 % over the users.
 
 With ``--plays`` likes weigh what their plays say in the neighbour weights, in the loss, or in both. The likes
 are those of a file of users, tracks and plays, separated by tabs, or of a lake with likes from plays. A fifth
-of the likes of each judged user is held out; figures are means over the seeds. Not here: comparison with other
-people's methods (`tunegraph evaluate --baselines`).
+of the likes of each judged user is held out; figures are means over the seeds. Not here: comparison with
+other people's methods (`tunegraph evaluate --baselines`).
 """
 
 import argparse
