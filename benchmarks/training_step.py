@@ -133,6 +133,10 @@ def products() -> int:
     _, ours = least(partial(sparse_product, matrix, unit))
     _, theirs = least(partial(torch.matmul, matrix, unit))
     print(f"messages: {ours:.3f} processor seconds, {ours / theirs:.2f} times torch's sparse product")
+    exact = sparse_product(matrix, unit)
+    found, rounded = least(partial(sparse_product, matrix, unit, torch.bfloat16))
+    apart = (found - exact).norm() / exact.norm()
+    print(f"  in bfloat16: {rounded:.3f} processor seconds, {float(apart):.2%} apart")
     return 0
 
 

@@ -42,7 +42,8 @@ class TrackEncoder(nn.Module):
 
     ``initial`` float32[N, d]: the initial id vectors; ``warm`` bool[N]: tracks that have one; ``tags``
     csr float32[N, T] of `content.content_tags` or None; ``features`` float32[N, F] of
-    `content.encode_features` or None; ``graph`` csr float32[N, N].
+    `content.encode_features` or None; ``graph`` csr float32[N, N]; ``precision``: what messages along it are
+    rounded to while the whole catalogue is trained.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TrackEncoder(nn.Module):
         heads: int,
         seed: int,
         spaces: int = 1,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         dimension = initial.shape[1]
@@ -86,7 +88,7 @@ class TrackEncoder(nn.Module):
                         parameter.mul_(0.1)
             self._graph_matrix = graph
             if kind == "propagation":
-                self._graph = SparseMatrix(graph)
+                self._graph = SparseMatrix(graph, precision)
             elif kind == "transformer":
                 from torch_geometric.nn import TransformerConv
 

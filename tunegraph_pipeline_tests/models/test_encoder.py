@@ -73,6 +73,22 @@ def test_sparse_products_have_the_gradient_of_dense_ones(most: int, monkeypatch:
     torch.testing.assert_close(x.grad, y.grad)
 
 
+def test_products_in_bfloat16_round_the_factors_and_the_rows_alone() -> None:
+    rng = np.random.default_rng(3)
+    matrix = csr_matrix(rng.random((50, 4000)).astype(np.float32))  # sums of 4,000 rounded terms would be off
+    x = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    sparse = SparseMatrix(matrix, torch.bfloat16)
+    product = sparse @ x
+    exact = torch.from_numpy(matrix.toarray()) @ x.detach()
+    assert product.dtype == torch.float32
+    torch.testing.assert_close(product.detach(), exact, rtol=2**-7, atol=0)
+    torch.autograd.backward(product.sum())
+    gradient = torch.from_numpy(matrix.sum(axis=0).reshape(-1, 1)).expand(-1, 3)
+    torch.testing.assert_close(x.grad, gradient, rtol=2**-7, atol=0)
+    with torch.no_grad():  # the finished model is not rounded
+        torch.testing.assert_close(sparse @ x, exact)
+
+
 def test_the_graph_is_symmetric_cut_to_the_strongest_and_normalised() -> None:
     # Track 0 hears 1 alone, its strongest; 2 hears 0, and what is heard one way is heard both ways.
     neighbours = csr_matrix(
