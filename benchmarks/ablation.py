@@ -4,6 +4,7 @@
     python benchmarks/ablation.py --no-simulator --parts Playlists train.parquet tracks.parquet
     python benchmarks/ablation.py --no-simulator --weights Playlists train.parquet tracks.parquet --epochs 4
     python benchmarks/ablation.py --no-simulator --cold Spotify spotify_songs.csv.gz --cold Simulated
+    python benchmarks/ablation.py --no-simulator --plays Last.fm lf_train.txt --plays Invented LAKE --seeds 3
 
 With ``--parts`` the encoder stays and the rest is removed piece by piece, on files of likes and tracks. Every
 variant is trained on the same likes and compared on the early-stopping fold; the test fold influences no
@@ -15,8 +16,12 @@ With ``--weights`` neighbour weights and blend vary beside the same embedding. A
 judged user is held out. With ``--cold`` these are all likes of a tenth of the tracks, another draw than that
 of `tunegraph compare`, and the places of such tracks vary too; without files, on the simulated world. The
 ratio of the two parts is chosen for each half of the users by the other half. Differences are paired, with
-intervals of 95 % over the users. Not here: comparison with other people's methods (`tunegraph evaluate
---baselines`).
+intervals of 95 % over the users.
+
+With ``--plays`` likes weigh what their plays say in the neighbour weights, in the loss, or in both. The likes
+are those of a file of users, tracks and plays, separated by tabs, or of a lake with likes from plays. A fifth
+of the likes of each judged user is held out; figures are means over the seeds. Not here: comparison with
+other people's methods (`tunegraph evaluate --baselines`).
 """
 
 import argparse
@@ -41,13 +46,17 @@ from tunegraph_pipeline.evaluation.splits import Split, cold_start_tracks, weak_
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.models.encoder import spectral_start
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
-from tunegraph_pipeline.pipeline.trained_model import training_data
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.play_counts import counted
+from tunegraph_pipeline.pipeline.trained_model import lake_training_data, training_data
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training.blend import EVEN, ScoreParts, Validation
@@ -201,12 +210,31 @@ class Setting:
         graph = build_like_graph(batch.likes, ids, split_key="", held_out=0, calibration_share=0)
         known = training_data(graph, build_catalogue(ids, batch.tracks, batch.features, merge=False)[0])
         likes = graph.matrix()
-        if cold:
-            split = cold_start_tracks(cold_start_tracks(likes).train, users=users, seed=1)
-        else:
-            split = weak_generalisation(likes, users=users, seed=1)
-        metrics = (("recall", 100), ("map", 100)) if cold else (("map", 10), ("recall", 20), ("ndcg", 20))
-        return cls(split, material_of(split, known, 1).data, metrics)
+        if not cold:
+            return cls.weak(likes, known, users)
+        split = cold_start_tracks(cold_start_tracks(likes).train, users=users, seed=1)
+        return cls(split, material_of(split, known, 1).data, (("recall", 100), ("map", 100)))
+
+    @classmethod
+    def weak(cls, likes: csr_matrix, known: TrainingData, users: int) -> "Setting":
+        split = weak_generalisation(likes, users=users, seed=1)
+        return cls(split, material_of(split, known, 1).data, (("map", 10), ("recall", 20), ("ndcg", 20)))
+
+    @classmethod
+    def with_plays(cls, path: Path, users: int) -> "Setting":
+        """Of a lake, or of a file of users, tracks and plays."""
+        if path.is_dir():
+            lake = Lake.open(path)
+            graph = open_like_graph(lake)
+            return cls.weak(graph.matrix(), lake_training_data(lake, graph), users)
+        columns = {"user_id": pl.String, "track_id": pl.String, "plays": pl.Float64}
+        rows = pl.read_csv(path, has_header=False, separator="\t", schema=columns)
+        rows = rows.with_columns(pl.col("plays").cast(pl.Int64))
+        ids = rows["track_id"].unique().sort()
+        graph = build_like_graph(rows, ids, split_key="", held_out=0, calibration_share=0)
+        nothing = (empty_table("tracks"), empty_table("audio_features"))
+        known = training_data(graph, build_catalogue(ids, *nothing, merge=False)[0])
+        return cls.weak(graph.matrix(), replace(known, plays=counted([rows], graph, ids)), users)
 
     def figures(self, model: TrainedModel, parts: ScoreParts, blends: Sequence[Blend]) -> NDArray[np.float64]:
         """Each metric of every judged user with each blend of ``parts``: float64[blends, metrics, m]."""
@@ -304,6 +332,35 @@ def places_table(model: TrainedModel, setting: Setting) -> str:
     return paired_table("place of a track without likes", list(PLACES), figures, setting)
 
 
+PLAYS = {
+    "likes alone": (False, False),
+    "in the neighbour weights": (True, False),
+    "in the loss": (False, True),
+    "in both": (True, True),
+}
+"""Where likes weigh what their plays say: in the neighbour weights, and in the loss."""
+
+
+def plays_table(setting: Setting, config: TrainingConfig, seeds: int) -> str:
+    """Each of `PLAYS`, in the mean over the seeds."""
+    blends = [Blend(1.0, ratio, 0.0) for ratio in (RATIOS[0] ** 2, *RATIOS)]
+    everybody = np.ones(len(setting.split.users), dtype=np.bool_)
+    figures: dict[str, list[NDArray[np.float64]]] = {name: [] for name in PLAYS}
+    for seed in range(seeds):
+        weighed, alike = (
+            train(setting.data, config.model_copy(update={"seed": seed, "play_weights": on}))
+            for on in (True, False)
+        )
+        for name, (in_weights, in_loss) in PLAYS.items():
+            model, W = (weighed if on else alike for on in (in_loss, in_weights))
+            parts = replace(model.parts, weights=W.parts.weights)
+            found = fairly_chosen(setting.figures(model, parts, blends), everybody)
+            print(name, seed, found.mean(axis=1), file=sys.stderr, flush=True)
+            figures[name].append(found)
+    means = [np.mean(found, axis=0) for found in figures.values()]
+    return paired_table("how much a like counts by its plays", list(PLAYS), means, setting)
+
+
 def paired_table(
     what: str,
     names: list[str],
@@ -328,12 +385,15 @@ def paired_table(
 
 def describe_weights(name: str, setting: Setting, config: TrainingConfig) -> str:
     model = train(setting.data, config.model_copy(update={"content_neighbours": 0}))
-    split = setting.split
     tables = [weights_table(model, setting, config)]
-    if split.cold.any():
+    if setting.split.cold.any():
         tables.insert(0, places_table(model, setting))
+    return section(name, setting, "\n\n".join(tables))
+
+
+def section(name: str, setting: Setting, text: str) -> str:
+    split = setting.split
     judged = f"{split.held_out.n_users:,} users judged on {int(split.held_out.n_held_out.sum()):,} others"
-    text = "\n\n".join(tables)
     return f"## {name}\n\n{split.train.nnz:,} likes to learn from; {judged}.\n\n{text}\n"
 
 
@@ -420,6 +480,14 @@ def main() -> None:
             metavar=("NAME", "FILE"),
             help=f"vary the parts beside one embedding, and ask for {what}; may be given several times",
         )
+    parser.add_argument(
+        "--plays",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE"),
+        help="weigh likes by their plays, of this file or lake; may be given several times",
+    )
     parser.add_argument("--users", type=int, default=10_000, help="most users that these are judged on")
     parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
     parser.add_argument("--epochs", type=int, help="most epochs of every variant (default: the model's own)")
@@ -445,6 +513,9 @@ def main() -> None:
             batch = merged(read_files([Path(file) for file in files])) if files else simulated()
             setting = Setting.of(batch, cold=cold, users=arguments.users)
             doc.append(describe_weights(name, setting, config))
+    for name, file in arguments.plays:
+        setting = Setting.with_plays(Path(file), arguments.users)
+        doc.append(section(name, setting, plays_table(setting, config, arguments.seeds)))
     text = "\n".join(doc)
     print(text)
     if arguments.output:

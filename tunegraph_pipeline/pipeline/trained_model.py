@@ -38,6 +38,7 @@ from tunegraph_pipeline.pipeline.gate import against_popularity
 from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph, shares_kept_from_training
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
+from tunegraph_pipeline.pipeline.play_counts import play_counts
 from tunegraph_pipeline.pipeline.stage_result import How, Plot, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
@@ -244,8 +245,8 @@ def _drift_facts(drift: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def lake_training_data(lake: Lake, graph: LikeGraph) -> "TrainingData":
-    """What a model learns from the current like graph and the catalogue."""
-    return training_data(graph, read_catalogue(lake))
+    """What a model learns from the current like graph, the catalogue and the plays behind likes."""
+    return replace(training_data(graph, read_catalogue(lake)), plays=play_counts(lake, graph))
 
 
 def training_data(graph: LikeGraph, catalogue: pl.DataFrame) -> "TrainingData":
@@ -422,12 +423,17 @@ def laid_out(
 def data_digest(
     graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings. Not
-    of the order of lists, by which the continuation is chosen: where that alone changed, the model stays."""
+    """A digest of all that a training from scratch depends on: likes, folds, plays where likes are weighed by
+    them, content, id map, settings. Not of the order of lists, by which the continuation is chosen: where
+    that alone changed, the model stays."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
     arrays += [data.features, data.album, artists.indptr, artists.indices]
+    if settings.play_weights and data.plays is not None:
+        arrays += [data.plays.indptr, data.plays.indices, data.plays.data]
+    made_with = settings.from_scratch()
+    made_with.pop("play_weights", None)  # whether there are weights is said by the arrays
     return digest(
         [
             _CODE,
@@ -435,7 +441,7 @@ def data_digest(
             [digest(data.artists), digest(data.albums)],
             id_map_fingerprint(ids),
             held_out,
-            settings.from_scratch(),
+            made_with,
         ]
     )
 

@@ -7,7 +7,8 @@ Here: EASE (Steck 2019) solved where it matters. EASE regresses every track on a
 which takes one dense inverse of N x N. Most of its weights are close to zero, so each track is regressed on
 its strongest co-like neighbours alone: N small ridge systems (G_NN + lambda I) w = G_Nj that need memory for
 a block of G = XᵀX only. The weights are then optimal on their support, unlike those of a full solution that
-is cut afterwards. Not here: weighing W against the embedding (`blend.py`).
+is cut afterwards. A has ones, or the play weights of likes. Not here: weighing W against the embedding
+(`blend.py`).
 """
 
 from collections.abc import Iterator
@@ -42,10 +43,11 @@ def local_ridge(
     """Return W for each of the ``regularisations`` as csr float32[N, N]: row = liked track, column =
     candidate; zero diagonal. All have the same stored entries, and share G, which takes most of the time.
 
-    ``likes`` is users x N of ones; ``content`` T x N, further rows of X, unscaled; ``neighbours`` N x N: the
-    columns stored in row j are the tracks that may have a weight for track j, its values are not read. Rows
-    of ``likes`` are scaled by (likes of the user) ** -``user_exponent``, so that long lists do not drown
-    short ones. With all other tracks as neighbours this is EASE itself.
+    ``likes`` is users x N: ones, or how much each like counts; ``content`` T x N, further rows of X,
+    unscaled; ``neighbours`` N x N: the columns stored in row j are the tracks that may have a weight for
+    track j, its values are not read. Rows of ``likes`` are scaled by (number of likes of the user) **
+    -``user_exponent``, so that long lists do not drown short ones. With all other tracks as neighbours this
+    is EASE itself.
 
     ``memory_mib`` bounds the block of G in memory: where the whole catalogue fits (4 N^2 bytes) there is one
     block, else one for each group of related tracks, halved until the union of their neighbours fits. It is

@@ -67,8 +67,9 @@ def split_lists(
 ) -> "tuple[csr_matrix, csr_matrix]":
     """Split each row of ``likes`` (B x N, at least two likes a row) at random into context and targets.
 
-    Half of a row, rounded up, are targets. The context holds the pooling weight of each of its tracks, the
-    targets of a row have equal values that add up to one.
+    The values of ``likes``, above 0, say how much each counts. Half of a row, rounded up, are targets. The
+    context holds the pooling weight of each of its tracks, times that; the targets of a row have values in
+    proportion to it that add up to one.
     """
     from scipy.sparse import csr_matrix
 
@@ -76,11 +77,13 @@ def split_lists(
     shuffled, place = shuffled_rows(likes, rng)
     n_targets = (np.diff(likes.indptr) + 1) // 2
     is_target = place < n_targets[row]
-    track = likes.indices[shuffled]
+    track, weight = likes.indices[shuffled], likes.data[shuffled]
     context_row, context_track = row[~is_target], track[~is_target]
     target_row, target_track = row[is_target], track[is_target]
-    context = csr_matrix((pooling_weight[context_track], (context_row, context_track)), shape=likes.shape)
-    share = (1.0 / n_targets[target_row]).astype(np.float32)
+    pooled = (pooling_weight[context_track] * weight[~is_target]).astype(np.float32)
+    context = csr_matrix((pooled, (context_row, context_track)), shape=likes.shape)
+    whole = np.bincount(target_row, weight[is_target], minlength=likes.shape[0])
+    share = (weight[is_target] / whole[target_row]).astype(np.float32)
     return context, csr_matrix((share, (target_row, target_track)), shape=likes.shape)
 
 

@@ -59,6 +59,7 @@ from tunegraph_pipeline.training.objective import (
     set_contrastive,
     split_lists,
 )
+from tunegraph_pipeline.training.play_weights import weighed
 from tunegraph_pipeline.training.warm_start import Start
 
 if TYPE_CHECKING:
@@ -71,7 +72,13 @@ if TYPE_CHECKING:
 # Likes per track, on average: below the first, mostly content places a track; from the second on, likes alone
 # say most of what there is to say.
 _FEW, _MANY = 2, 10
-_ADDED = ("sampled_neighbours", "precision", "content_neighbours", "stronger_regularisation")
+_ADDED = (
+    "sampled_neighbours",
+    "precision",
+    "content_neighbours",
+    "play_weights",
+    "stronger_regularisation",
+)
 """Settings that the first models did not have."""
 _TRACKS_A_BLOCK = 1 << 16  # placed together where a catalogue is large
 _TURN_OF_REFIT = 2**32 - 1  # its draws are those of no training
@@ -146,6 +153,9 @@ class TrainingConfig(BaseModel):
     samples tracks, because solving takes longest there."""
     content_weight: float = Field(default=1.0, ge=0)
     """Weight of an artist or album in that ridge, beside a user with a single like; needs tags."""
+    play_weights: bool = True
+    """Whether likes from plays count the more, the more their listener played the song, in the ridge and in
+    the loss."""
     precision: Literal["float32", "bfloat16"] | None = None
     """What the products of the softmax, and messages along the graph, round their factors to. bfloat16 takes
     0.4 to 0.6 of the time where the processor multiplies in it, and changes them by three thousandths at
@@ -248,7 +258,9 @@ class TrainingData:
     ``features``: float32[N, 11] in the order of AUDIO_FEATURES, NaN where unknown;
     ``track_artists``: csr bool, N x artists, an empty row where unknown; ``album``: int32[N], -1 unknown;
     ``artists`` and ``albums``: the names of their columns and numbers, by which a later training recognises
-    them; needed for a warm start from a model with tags, or for this model to be the parent of one.
+    them; needed for a warm start from a model with tags, or for this model to be the parent of one;
+    ``plays``: csr int64, users x N: how often users played songs that they like, also those held out of
+    ``train``; None where no like has plays.
     """
 
     train: "csr_matrix"
@@ -259,6 +271,7 @@ class TrainingData:
     album: NDArray[np.int32]
     artists: list[str] = field(default_factory=list)
     albums: list[str] = field(default_factory=list)
+    plays: "csr_matrix | None" = None
 
     @property
     def likes_per_track(self) -> float:
@@ -522,6 +535,13 @@ def _popularity(data: TrainingData) -> NDArray[np.float32]:
     return np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
 
 
+def _weighed(data: TrainingData, config: TrainingConfig) -> "csr_matrix":
+    """The training likes, with how much each counts as its value."""
+    if data.plays is None or not config.play_weights:
+        return data.train
+    return weighed(data.train, data.plays)
+
+
 def _pooling_weight(data: TrainingData, config: TrainingConfig) -> NDArray[np.float32]:
     popularity = _popularity(data)
     weights = np.where(popularity > 0, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
@@ -567,6 +587,8 @@ def _check(data: TrainingData, config: TrainingConfig, start: Start | None) -> N
         raise ValueError(
             f"context {data.context.shape} and targets {data.targets.shape} of {n_tracks} tracks"
         )
+    if data.plays is not None and data.plays.shape != data.train.shape:
+        raise ValueError(f"likes {data.train.shape}, but plays {data.plays.shape}")
     users_to_learn_from(data.train)
     heads = config.heads if config.encoder == "transformer" else None
     for count, what in ((config.spaces, "spaces"), (heads, "heads")):
@@ -651,7 +673,7 @@ def neighbour_weights(
         content = content_rows(data.track_artists, data.album)
     lists = data.train if content is None else csr_matrix(vstack([data.train, content]))
     return local_ridge(
-        data.train,
+        _weighed(data, config),
         strongest_neighbours(lists, config.ridge_neighbours, engine=engine, progress=progress),
         regularisations=config.regularisations_for(data.train.shape[1]),
         content=None if content is None else config.content_weight * content,
@@ -694,7 +716,8 @@ class _Epochs:
         progress: Progress | None,
         what: str,
     ) -> None:
-        self._train, self._config, self._progress, self._what = data.train, config, progress, what
+        self._train, self._config = _weighed(data, config), config
+        self._progress, self._what = progress, what
         self._encoder, self._optimiser, self._learning_rate = encoder, optimiser, learning_rate
         self._pooling_weight = pooling_weight
         self._turn = 0 if start is None else start.turn
@@ -856,4 +879,7 @@ def _fingerprint(data: TrainingData, config: TrainingConfig, start: Start | None
     if start is not None:
         more += start.fingerprint() + repr((data.artists, data.albums)).encode()
     matrices = (data.train, data.context, data.targets, data.track_artists.tocsr())
-    return fingerprint(config.model_dump_json(), matrices, (data.features, data.album), more)
+    arrays = [data.features, data.album]
+    if data.plays is not None and config.play_weights:
+        arrays.append(_weighed(data, config).data)
+    return fingerprint(config.model_dump_json(), matrices, arrays, more)

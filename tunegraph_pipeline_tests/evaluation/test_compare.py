@@ -147,6 +147,19 @@ def test_what_steers_training_is_taken_out_of_it() -> None:
     assert data.train.multiply(split.train).nnz == data.train.nnz
 
 
+def test_ours_alone_is_told_how_often_likes_were_played() -> None:
+    likes = scenes()
+    played = np.random.default_rng(0).integers(1, 50, likes.nnz)
+    plays = csr_matrix((played, likes.indices, likes.indptr), shape=likes.shape)
+    split = weak_generalisation(likes, seed=1)
+    material = material_of(split, replace(known_of(60), plays=plays), seed=1)
+    assert set(material.likes.data) == set(material.data.train.data) == {1.0}
+    without = material_of(split, known_of(60), seed=1)
+    told, untold = (train(one.data, SETTINGS.training) for one in (material, without))
+    np.testing.assert_array_equal(told.neighbour_indices, untold.neighbour_indices)
+    assert not np.array_equal(told.neighbour_weight, untold.neighbour_weight)
+
+
 def test_ours_ranks_by_all_that_it_may_learn_from_and_chooses_by_a_part_of_it() -> None:
     known = known_of(SCENES * TRACKS_A_SCENE)
     material = material_of(weak_generalisation(scenes(), seed=0), known, seed=0)

@@ -22,7 +22,7 @@ def everybody_else(n: int) -> csr_matrix:
 def dense_ease(likes: csr_matrix, regularisation: float, user_exponent: float) -> np.ndarray:
     """Steck (2019): W = I - P / diag(P), P = (XᵀX + lambda I)^-1."""
     A = likes.toarray().astype(np.float64)
-    X = A * np.maximum(A.sum(axis=1, keepdims=True), 1) ** -user_exponent
+    X = A * np.maximum((A != 0).sum(axis=1, keepdims=True), 1) ** -user_exponent
     P = np.linalg.inv(X.T @ X + regularisation * np.eye(A.shape[1]))
     W: np.ndarray = -P / np.diag(P)
     np.fill_diagonal(W, 0)
@@ -39,6 +39,13 @@ def test_with_all_tracks_for_neighbours_it_is_ease(user_exponent: float) -> None
     likes = some_likes()
     W = ridge(likes, everybody_else(25), regularisation=3.0, user_exponent=user_exponent)
     np.testing.assert_allclose(W.toarray(), dense_ease(likes, 3.0, user_exponent), atol=1e-5)
+
+
+def test_likes_that_count_more_are_larger_in_the_rows_of_ease() -> None:
+    likes = some_likes()
+    likes.data = np.random.default_rng(6).uniform(0.3, 2.5, likes.nnz).astype(np.float32)
+    W = ridge(likes, everybody_else(25), regularisation=3.0, user_exponent=0.25)
+    np.testing.assert_allclose(W.toarray(), dense_ease(likes, 3.0, 0.25), atol=1e-5)
 
 
 def test_on_few_neighbours_it_is_the_ridge_on_those() -> None:

@@ -159,3 +159,22 @@ def test_a_list_is_split_into_two_halves_that_make_it_up() -> None:
     np.testing.assert_array_equal(np.diff(targets.indptr), [2, 1])
     np.testing.assert_allclose(targets.sum(axis=1).ravel(), 1)
     np.testing.assert_array_equal(context.data, weight[context.indices])
+
+
+def test_likes_that_count_more_have_more_of_the_context_and_of_the_targets() -> None:
+    likes = csr([[0.5, 1, 1.5, 3]])
+    pooling = np.array([1, 2, 3, 4], dtype=np.float32)
+    for seed in range(4):
+        context, targets = split_lists(likes, pooling, np.random.default_rng(seed))
+        expected = {
+            (0, 1): ([1 / 3, 2 / 3], [4.5, 12.0]),
+            (0, 2): ([1 / 4, 3 / 4], [2.0, 12.0]),
+            (0, 3): ([1 / 7, 6 / 7], [2.0, 4.5]),
+            (1, 2): ([2 / 5, 3 / 5], [0.5, 12.0]),
+            (1, 3): ([1 / 4, 3 / 4], [0.5, 4.5]),
+            (2, 3): ([1 / 3, 2 / 3], [0.5, 2.0]),
+        }
+        first, second = targets.indices.tolist()
+        shares, pooled = expected[first, second]
+        np.testing.assert_allclose(targets.data, shares, rtol=1e-6)
+        np.testing.assert_allclose(context.data, pooled, rtol=1e-6)
