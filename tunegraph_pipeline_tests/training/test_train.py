@@ -8,20 +8,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
+import tunegraph_pipeline.training.train as training
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.models.blend import Blend
-from tunegraph_pipeline.training.blend import Validation, pooled_queries
+from tunegraph_pipeline.training.blend import ScoreParts, Tuned, Validation, pooled_queries, tune_blend
 from tunegraph_pipeline.training.loop import EpochReport
 from tunegraph_pipeline.training.train import (
     TrainedModel,
     TrainingConfig,
     TrainingData,
+    neighbour_weights,
+    refit,
     train,
 )
 from tunegraph_pipeline.training.warm_start import Start
@@ -425,6 +429,29 @@ def a_day_later(data: TrainingData, seed: int) -> TrainingData:
     changed = (liked & (rng.random(liked.shape) < 0.05)) | (free & (rng.random(liked.shape) < 0.02))
     train_likes = csr_matrix((liked ^ changed).astype(np.float32))
     return replace(data, train=train_likes, context=train_likes[:30])
+
+
+def test_the_chosen_lambda_is_that_of_the_weights_of_a_warm_start_and_of_a_refit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def the_last(validation: Validation, parts: list[ScoreParts], *others: Any, **more: Any) -> Tuned:
+        return tune_blend(validation, parts[-1:], *others, **more)._replace(parts=len(parts) - 1)
+
+    monkeypatch.setattr(training, "tune_blend", the_last)
+    data = named(lists())
+    model = train(data, CONFIG)
+    assert model.regularisation == 4 * CONFIG.regularisation
+    assert train(data, CONFIG.model_copy(update={"full_softmax_tracks": 1})).regularisation == 8
+    held_out = vstack([data.targets, csr_matrix(np.zeros((30, 40), dtype=np.float32))])
+    everything = csr_matrix(data.train + held_out)
+    later = train(data, CONFIG, start=going_on(model, data))
+    served = refit(model, data, everything, CONFIG)
+    assert later.regularisation == model.regularisation
+    assert served is not None
+    expected = CONFIG.model_copy(update={"regularisation": 32.0, "stronger_regularisation": 1.0})
+    for found, likes in ((model, data.train), (later, data.train), (served, everything)):
+        (W,) = neighbour_weights(replace(data, train=likes), expected)
+        np.testing.assert_array_equal(found.neighbour_weight, W.data)
 
 
 def test_a_warm_start_is_the_same_each_time_and_has_few_epochs() -> None:
