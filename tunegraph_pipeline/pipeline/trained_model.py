@@ -353,6 +353,7 @@ def make_model(
             data,
             graph.matrix(),
             settings,
+            from_scratch=origin.parent is None,
             checkpoint=None if checkpoint is None else checkpoint.with_stem(f"{checkpoint.stem}-refit"),
             engine=engine,
             progress=progress,

@@ -118,7 +118,7 @@ class TrainingConfig(BaseModel):
     of its artists and album. 0: its content alone places it."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
-    None: 0.07 where a track has ten likes or more on average and 0.15 below, where a sharp softmax would
+    None: 0.5 / sqrt(likes per track), at least 0.07 and at most 0.15: with few likes a sharp softmax would
     mostly learn chance."""
     popularity_exponent: float = Field(default=0.15, ge=0)
     """A liked track weighs popularity ** -this in the query, so that hits do not dominate it."""
@@ -176,13 +176,14 @@ class TrainingConfig(BaseModel):
 
     refit: bool = True
     """Whether what is served learns, after all was chosen, from the likes that were held out as well."""
-    refit_epochs: int = Field(default=0, ge=0)
+    refit_epochs: int | None = Field(default=None, ge=0)
     """Passes over the users in that, at the learning rate of a warm start. 0: the neighbour weights are
-    solved, and tracks are placed by their neighbours of today, which takes a fraction of a pass."""
+    solved, and tracks are placed by their neighbours of today, which takes a fraction of a pass. None: 1
+    after a training from scratch, 0 after a warm start, whose time it would double."""
 
     def temperature_for(self, likes_per_track: float) -> float:
         """The temperature, given the mean number of training likes per track that has any."""
-        default = 0.07 if likes_per_track >= _MANY else 0.15
+        default = round(min(0.15, max(0.07, 0.5 / math.sqrt(max(likes_per_track, 1.0)))), 2)
         return default if self.temperature is None else self.temperature
 
     def spaces_for(self, likes_per_track: float) -> int:
@@ -219,6 +220,11 @@ class TrainingConfig(BaseModel):
         """Epochs of a warm start, given the same."""
         default = max(1, round(self.epochs_for(n_users) / 7))
         return default if self.warm_epochs is None else self.warm_epochs
+
+    def refit_epochs_for(self, *, from_scratch: bool) -> int:
+        """The passes of a refit, given whether its model was trained from scratch or is a warm start."""
+        default = 1 if from_scratch else 0
+        return default if self.refit_epochs is None else self.refit_epochs
 
     def is_sampled(self, n_tracks: int) -> bool:
         """Whether a step draws tracks from a catalogue of this size, and places no others."""
@@ -405,6 +411,7 @@ def refit(
     likes: "csr_matrix",
     config: TrainingConfig,
     *,
+    from_scratch: bool = True,
     checkpoint: Path | None = None,
     engine: Engine = LOCAL,
     progress: Progress | None = None,
@@ -417,7 +424,8 @@ def refit(
     of the model, tracks that are new to it start as in a warm start, and the neighbours in the encoder are
     those of all likes. The space is turned back onto that of the model.
 
-    Other arguments, determinism and errors as of :func:`train`.
+    ``from_scratch``: whether the model was trained so, by which the number of passes follows. Other
+    arguments, determinism and errors as of :func:`train`.
     """
     if likes.nnz == data.train.nnz:
         return None
@@ -429,7 +437,7 @@ def refit(
             "temperature": config.temperature_for(average),
             "spaces": config.spaces_for(average),
             "content_likes": config.content_likes_for(average),
-            "warm_epochs": config.refit_epochs,
+            "warm_epochs": config.refit_epochs_for(from_scratch=from_scratch),
         }
     )
     n_artists, n_albums = data.track_artists.shape[1], int(data.album.max(initial=-1)) + 1

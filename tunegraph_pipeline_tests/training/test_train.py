@@ -376,7 +376,8 @@ def test_batch_and_epochs_follow_from_the_number_of_users(users: int, batch: int
 
 def test_few_likes_a_track_are_learnt_softly_in_several_spaces_and_with_more_of_content() -> None:
     usual = TrainingConfig()
-    assert usual.temperature_for(7.5) > usual.temperature_for(50.0)
+    assert [usual.temperature_for(likes) for likes in (0.0, 7.5, 25.0, 60.0)] == [0.15, 0.15, 0.1, 0.07]
+    assert [usual.refit_epochs_for(from_scratch=one) for one in (True, False)] == [1, 0]
     assert usual.spaces_for(7.5) > usual.spaces_for(50.0) == 1 == usual.spaces_for(1.1)
     assert usual.content_likes_for(7.5) > usual.content_likes_for(50.0) > 0
     set_by_hand = TrainingConfig(temperature=0.3, spaces=2, content_likes=0.0)
