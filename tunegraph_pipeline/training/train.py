@@ -129,7 +129,7 @@ class TrainingConfig(BaseModel):
     batch_users: int | None = Field(default=None, ge=1)
     """Users per step. None: users / 16, rounded to a power of two between 64 and 1,024."""
     epochs: int | None = Field(default=None, ge=1)
-    """Most passes over the users. None: as many as make 300 steps, between 6 and 30."""
+    """Most passes over the users. None: as many as make 280 steps, between 5 and 30."""
     patience: int = Field(default=5, ge=1)
     """Epochs in a row clearly worse than the best one before training stops. The last epoch within two
     standard errors of the best is kept: the learning rate falls, so among epochs that validation cannot
@@ -213,7 +213,7 @@ class TrainingConfig(BaseModel):
     def epochs_for(self, n_users: int) -> int:
         """Most epochs, given the same."""
         steps = math.ceil(n_users / self.batch_for(n_users))
-        default = min(30, max(6, math.ceil(300 / max(steps, 1))))
+        default = min(30, max(5, math.ceil(280 / max(steps, 1))))
         return default if self.epochs is None else self.epochs
 
     def warm_epochs_for(self, n_users: int) -> int:
