@@ -367,7 +367,7 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("users", "batch", "epochs"), [(471, 64, 30), (2_000, 128, 19), (50_000, 1024, 7), (10**6, 1024, 6)]
+    ("users", "batch", "epochs"), [(471, 64, 30), (2_000, 128, 18), (50_000, 1024, 6), (10**6, 1024, 5)]
 )
 def test_batch_and_epochs_follow_from_the_number_of_users(users: int, batch: int, epochs: int) -> None:
     assert TrainingConfig().batch_for(users) == batch
