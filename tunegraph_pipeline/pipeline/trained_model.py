@@ -168,7 +168,7 @@ def run(
             "last trained from scratch": facts["from_nothing"],
             "warm starts since": facts["chain"],
             "epochs": facts["epochs"],
-            "products of the softmax": facts.get("precision", "float32"),
+            "precision of the products": facts.get("precision", "float32"),
             **_drift_facts(facts["drift"]),
             "lambda of the neighbour weights": facts.get(
                 "regularisation", facts["settings"]["regularisation"]
