@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 Values = dict[str, float | int]
 
+RECENCIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Those of our own search; 0 takes lists as sets, which no draw from a range would hit."""
+
 
 def decayed_popularity(trial: "Trial") -> Values:
     return {
@@ -157,7 +160,7 @@ def tune(
         started = time.perf_counter()
         values = SPACES[name](trial)
         if split.order is not None and f"{name}_recency" in BaselineConfig.model_fields:
-            values[f"{name}_recency"] = trial.suggest_float(f"{name}_recency", 0.0, 1.5)
+            values[f"{name}_recency"] = trial.suggest_categorical(f"{name}_recency", RECENCIES)
         model = ALL[name](BaselineConfig.model_validate(values))
         model.fit(split.train, ages=split.ages)
         judged = evaluate(name, split.ranking(FromLikes(model)), split.held_out, popularity, k)

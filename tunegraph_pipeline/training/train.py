@@ -507,15 +507,16 @@ def _learn(
     """Solve the neighbour weights and run the epochs, which ``judge`` ends; arguments as of :func:`train`."""
     warm = _popularity(data) > 0
     pooling_weight = _pooling_weight(data, config)
-    encoder = _encoder(data, config, _popularity(data), start, engine, progress)
-    learning_rate = config.learning_rate if start is None else config.warm_learning_rate
-    optimiser = Adam(encoder.parameters(), learning_rate)
+    # First, because nothing needs as much memory: the encoder is not beside it.
     state = Checkpoint.open(
         checkpoint,
         _fingerprint(data, config, start),
         # Kept with the checkpoint, because solving it again takes as long as an epoch.
         lambda: _to_keep(neighbour_weights(data, config, engine, progress)),
     )
+    encoder = _encoder(data, config, _popularity(data), start, engine, progress)
+    learning_rate = config.learning_rate if start is None else config.warm_learning_rate
+    optimiser = Adam(encoder.parameters(), learning_rate)
     epochs = _Epochs(data, config, encoder, optimiser, pooling_weight, learning_rate, start, progress, what)
     learning = _Learning(
         encoder,
