@@ -7,7 +7,8 @@
 Trains one model on four fifths of the likes of each user, and ranks the rest with each lambda and blend of
 the search. Then it draws as many of these users as a training of that set has to choose by, one held-out like
 of each, and lets them choose by AP@10 and by nDCG@100. Printed is the MAP@10 of what they choose on all users
-and likes: the mean and the worst of 200 draws. Likes that chose are a small part of those that judge.
+and likes: the mean and the worst of 200 draws. Likes that chose are a small part of those that judge. Only
+songs that somebody likes in training are ranked.
 Not here: what other neighbour weights would be worth (`ablation.py`).
 """
 
@@ -60,7 +61,9 @@ def ranked(setting: Setting, config: TrainingConfig) -> Tried:
     model = train(setting.data, config, on_epoch=lambda report: print(report, file=sys.stderr, flush=True))
     test, data = setting.split.held_out, setting.data
     choosers = Validation.draw(data.context, data.targets, model.recommendable, config.validation_users)
-    judges = Validation.draw(test.likes, test.relevant, model.recommendable, test.n_users)
+    # Songs that nobody likes have a reserve of their own, which follows from the blend.
+    liked = np.bincount(data.train.indices, minlength=len(model.prior)) > 0
+    judges = Validation.draw(test.likes, test.relevant, liked, test.n_users)
     lambdas = config.regularisations_for(len(model.prior))
     choices: list[tuple[float, Blend]] = []
     ranks = []
