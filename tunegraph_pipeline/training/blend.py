@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _K = 10
 _DEPTH = 100
 _BLOCK_ENTRIES = 1 << 23  # scores held at once: three arrays of 32 MB
-_RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _LENGTH_EXPONENTS = (0.0, 0.25, 0.5)
 
 EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)

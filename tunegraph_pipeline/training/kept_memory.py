@@ -7,6 +7,7 @@ gives it back, and the system clears every page anew, which takes a quarter of t
 """
 
 import ctypes
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ def kept_memory() -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Give what was freed back to the system, before a step that needs much at once. Does nothing where the
-    C library is not glibc."""
+    """Free what only refers to itself, and give all that was freed back to the system, before a step that
+    needs much at once. Nothing is given back where the C library is not glibc."""
+    gc.collect()
     if (library := _glibc()) is not None:
         library.malloc_trim(0)
 

@@ -13,6 +13,9 @@ const PARTS = [
 ];
 const PAUSE = 150; // milliseconds without further input before a request is sent
 
+/** A number of a sum: with as many decimals as the others, so that what is shown adds up. */
+const addend = (value) => value.toFixed(3);
+
 const titleOf = (song) => song.name || song.track_id;
 const nameOf = (song) => (song.artists ? `${titleOf(song)} – ${song.artists}` : titleOf(song));
 
@@ -349,10 +352,10 @@ function song(item, most, before) {
             "p",
             { class: "sum" },
             values
-              .map(([name, value]) => `${name} ${decimal(value, 3)}`)
+              .map(([name, value]) => `${name} ${addend(value)}`)
               .join(" + ")
               .replaceAll("+ -", "− "),
-            ` = ${decimal(item.score, 3)}`,
+            ` = ${addend(item.score)}`,
           )
         : null,
       item.contributions.length
@@ -360,7 +363,7 @@ function song(item, most, before) {
             "ul",
             { class: "names" },
             ...item.contributions.map((one) =>
-              element("li", {}, `${decimal(one.contribution, 3)} from ${nameOf(one)}`),
+              element("li", {}, `${addend(one.contribution)} from ${nameOf(one)}`),
             ),
           )
         : null,
