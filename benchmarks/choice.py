@@ -8,8 +8,8 @@ Trains one model on four fifths of the likes of each user, and ranks the rest wi
 the search. Then it draws as many of these users as a training of that set has to choose by, one held-out like
 of each, and lets them choose by AP@10 and by nDCG@100. Printed is the MAP@10 of what they choose on all users
 and likes: the mean and the worst of 200 draws. Likes that chose are a small part of those that judge. Only
-songs that somebody likes in training are ranked.
-Not here: what other neighbour weights would be worth (`ablation.py`).
+songs that somebody likes in training are ranked. Not here: what other neighbour weights would be worth
+(`ablation.py`).
 """
 
 import argparse
@@ -24,27 +24,21 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.ablation import Setting, merged
-from tunegraph_pipeline.evaluation.compare import material_of
-from tunegraph_pipeline.evaluation.splits import weak_generalisation
-from tunegraph_pipeline.graph.csr import rows_of
-from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.models.blend import Blend
-from tunegraph_pipeline.pipeline.like_graph import open_like_graph
-from tunegraph_pipeline.pipeline.trained_model import lake_training_data
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training.blend import (
     EVEN,
     Figure,
     Validation,
-    _whole_grid,
     ap_at_10,
     clearly_best,
     ndcg_at_100,
+    whole_grid,
 )
 from tunegraph_pipeline.training.train import TrainingConfig, neighbour_weights, train
 
-DRAWS = 200
+DRAWS, JUDGES = 200, 4000
 
 
 class Tried(NamedTuple):
@@ -68,7 +62,7 @@ def ranked(setting: Setting, config: TrainingConfig) -> Tried:
     choices: list[tuple[float, Blend]] = []
     ranks = []
     for regularisation, W in zip(lambdas, neighbour_weights(data, config), strict=True):
-        parts, blends = replace(model.parts, weights=W), _whole_grid()
+        parts, blends = replace(model.parts, weights=W), whole_grid()
         found = np.empty((len(blends), judges.targets.nnz), dtype=np.int32)
         for rows, context, targets in judges.blocks():
             score = parts.scorer(context)
@@ -126,16 +120,12 @@ def main() -> None:
     arguments = parser.parse_args()
     config = TrainingConfig(epochs=arguments.epochs)
     if arguments.lake is not None:
-        lake = Lake.open(arguments.lake)
-        graph = open_like_graph(lake)
-        split = weak_generalisation(graph.matrix(), seed=1)
-        data = material_of(split, lake_training_data(lake, graph), 1).data
-        setting = Setting(split, data, ())
+        setting = Setting.with_plays(arguments.lake, JUDGES)
     else:
-        setting = Setting.of(merged(read_files(arguments.files)), cold=False, users=4000)
+        setting = Setting.of(merged(read_files(arguments.files)), cold=False, users=JUDGES)
     tried = ranked(setting, config)
-    likes = int(np.bincount(rows_of(tried.validation.targets)).sum())
-    print(f"{tried.choosers:,} users choose; {tried.validation.n_users:,} judge by {likes:,} likes\n")
+    judges = tried.validation
+    print(f"{tried.choosers:,} users choose; {judges.n_users:,} judge by {judges.targets.nnz:,} likes\n")
     print(table(tried))
 
 

@@ -254,7 +254,7 @@ def tune_blend(
     def judged(blends: Sequence[Blend], which: int, figure: Figure = ndcg_at_100) -> NDArray[np.float64]:
         return validation.of_blends(blends, parts[which], prior, figure)
 
-    blends = _whole_grid() if around is None else _next_to(around)
+    blends = whole_grid() if around is None else _next_to(around)
     grid = [(which, blend) for which in range(len(parts)) for blend in blends]
     figures = np.concatenate([judged(blends, which) for which in range(len(parts))])
     which, blend = grid[int(figures.mean(axis=1).argmax())]
@@ -274,7 +274,8 @@ def tune_blend(
     return Tuned(which, blend, prior, value)
 
 
-def _whole_grid() -> list[Blend]:
+def whole_grid() -> list[Blend]:
+    """The blends that are tried where there is no earlier one, `EVEN` among them."""
     grid = [
         replace(EVEN, neighbour=ratio, length_exponent=exponent)
         for ratio in _RATIOS

@@ -693,16 +693,17 @@ def neighbour_weights(
 
 
 def _to_keep(weights: "list[csr_matrix]") -> Arrays:
-    """Matrices whose entries are alike, as `_matrices` takes them."""
-    W = weights[0]
-    return {"indptr": W.indptr, "indices": W.indices, "data": np.stack([one.data for one in weights])}
+    """Matrices whose entries are alike, as `_matrices` takes them; nothing is copied."""
+    values = {f"data {number}": W.data for number, W in enumerate(weights)}
+    return {"indptr": weights[0].indptr, "indices": weights[0].indices, **values}
 
 
 def _matrices(kept: Arrays, n_tracks: int) -> "list[csr_matrix]":
     from scipy.sparse import csr_matrix
 
     indices, indptr = kept["indices"], kept["indptr"]
-    return [csr_matrix((values, indices, indptr), shape=(n_tracks, n_tracks)) for values in kept["data"]]
+    values = (kept[f"data {number}"] for number in range(len(kept) - 2))
+    return [csr_matrix((data, indices, indptr), shape=(n_tracks, n_tracks)) for data in values]
 
 
 class _Epochs:

@@ -82,11 +82,13 @@ def test_products_in_bfloat16_round_the_factors_and_the_rows_alone() -> None:
     exact = torch.from_numpy(matrix.toarray()) @ x.detach()
     assert product.dtype == torch.float32
     torch.testing.assert_close(product.detach(), exact, rtol=2**-7, atol=0)
+    assert torch.equal(product.detach(), product.detach().bfloat16().float())
     torch.autograd.backward(product.sum())
     gradient = torch.from_numpy(matrix.sum(axis=0).reshape(-1, 1)).expand(-1, 3)
     torch.testing.assert_close(x.grad, gradient, rtol=2**-7, atol=0)
     with torch.no_grad():  # the finished model is not rounded
         torch.testing.assert_close(sparse @ x, exact)
+        assert not torch.equal(sparse @ x, (sparse @ x).bfloat16().float())
 
 
 def test_the_graph_is_symmetric_cut_to_the_strongest_and_normalised() -> None:

@@ -415,6 +415,34 @@ def test_the_page_asks_for_the_key_and_shows_every_subject(
 
 
 @pytest.mark.browser
+def test_the_parts_of_a_large_score_add_up_as_they_are_shown(
+    browser: Any, service: RunningService, lake: Lake
+) -> None:
+    somebody, _ = _somebody(lake)
+
+    def answer(route: Any) -> None:
+        response = route.fetch()
+        found = response.json()
+        parts = {"embedding": 0.5284, "neighbours": 16.0994, "prior": 0.0011, "familiarity": 0.0}
+        found["items"][0] |= {"parts": parts, "score": sum(parts.values())}
+        route.fulfill(response=response, json=found)
+
+    with visit(browser, service) as page:
+        page.route("**/operator/recommendations", answer)
+        enter(page)
+        settled(page, "Overview")
+        page.evaluate("location.hash = '/users'")
+        settled(page, "Users")
+        with page.expect_response(lambda got: "search=" in got.url and somebody in got.url):
+            page.fill("#search-users", somebody)
+        page.click(f"button[aria-label='Try {somebody} in the playground']")
+        page.wait_for_selector(".song")
+        page.click(".song summary")
+        said = page.inner_text(".song[data-track] .sum")
+    assert re.findall(r"\d+\.\d+", said) == ["0.528", "16.099", "0.001", "0.000", "16.629"]
+
+
+@pytest.mark.browser
 def test_from_a_user_to_what_two_bundles_answer(browser: Any, service: RunningService, lake: Lake) -> None:
     somebody, _ = _somebody(lake)
     with visit(browser, service, viewport={"width": 380, "height": 780}, color_scheme="dark") as page:

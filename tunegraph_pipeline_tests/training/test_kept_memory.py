@@ -1,6 +1,8 @@
 """Memory is kept while a process trains, and goes back to the system afterwards, also after an error."""
 
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,24 @@ import pytest
 from tunegraph_pipeline.training.kept_memory import give_back_memory, kept_memory
 
 MIB = 1 << 20
+
+
+class Holder:
+    """Something that refers to itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_only_refers_to_itself_is_freed() -> None:
+    gc.disable()
+    try:
+        holder = weakref.ref(Holder())
+        assert holder() is not None
+        give_back_memory()
+        assert holder() is None
+    finally:
+        gc.enable()
 
 
 def resident() -> int:
