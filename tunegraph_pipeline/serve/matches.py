@@ -281,7 +281,8 @@ async def _in_process(task: dict[str, Any], service: str, seconds: float) -> byt
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            # Not wait(), which in asyncio never returns while output of the process is unread.
+            await process.communicate()
     if process.returncode == -signal.SIGXCPU:
         raise _unreadable(f"it takes longer than {seconds:g} s to read; split it")
     if process.returncode or len(content) > _MOST_ANSWER_BYTES:
