@@ -112,6 +112,7 @@ _ALL_LIKES = _of("like_graph", "indptr indices")
 _TAGS = _of("catalogue", f"recording album_id {_MAKERS}")
 _CONTENT = f"{_TAGS} {_of('catalogue', _FEATURES)}"
 _LIKES_AND_CONTENT = f"{_LEARNT_LIKES} {_CONTENT}"
+_PLAYS = "likes_from_plays.plays"  # by which likes are weighed
 _RANKING = _of(
     "serving_bundle",
     "embeddings pooling_weight prior neighbour_indptr neighbour_indices neighbour_weight recommendable"
@@ -158,20 +159,20 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
     },
     "co_like_matrix": {" ".join(spec.name for spec in CO_LIKE): _of("like_graph", "indptr indices")},
     "trained_model": {
-        "embeddings layout": _LIKES_AND_CONTENT,
-        "pooling_weight prior": _LEARNT_LIKES,
-        "neighbour_indptr neighbour_indices neighbour_weight": f"{_LEARNT_LIKES} {_TAGS}",
+        "embeddings layout prior": f"{_LIKES_AND_CONTENT} {_PLAYS}",
+        "pooling_weight": _LEARNT_LIKES,
+        "neighbour_indptr neighbour_indices": f"{_LEARNT_LIKES} {_TAGS}",
+        "neighbour_weight": f"{_LEARNT_LIKES} {_TAGS} {_PLAYS}",
         "placed refitted_placed": _CONTENT,
         "recommendable": _LIKES_AND_CONTENT,
         "canonical": "like_graph.canonical",
         "likes_from_nothing": _LEARNT_LIKES,
         "artists": _of("catalogue", _MAKERS),
         "albums": "catalogue.album_id",
-        "refitted_embeddings": f"{_ALL_LIKES} {_CONTENT}",
-        "refitted_pooling_weight refitted_prior": _ALL_LIKES,
-        "refitted_neighbour_indptr refitted_neighbour_indices refitted_neighbour_weight": (
-            f"{_ALL_LIKES} {_TAGS}"
-        ),
+        "refitted_embeddings refitted_prior": f"{_ALL_LIKES} {_CONTENT} {_PLAYS}",
+        "refitted_pooling_weight": _ALL_LIKES,
+        "refitted_neighbour_indptr refitted_neighbour_indices": f"{_ALL_LIKES} {_TAGS}",
+        "refitted_neighbour_weight": f"{_ALL_LIKES} {_TAGS} {_PLAYS}",
     },
     "track_embeddings": {
         **_same("track_ids", "track_id track_idx"),
