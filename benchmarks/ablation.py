@@ -5,6 +5,7 @@
     python benchmarks/ablation.py --no-simulator --weights Playlists train.parquet tracks.parquet --epochs 4
     python benchmarks/ablation.py --no-simulator --cold Spotify spotify_songs.csv.gz --cold Simulated
     python benchmarks/ablation.py --no-simulator --plays Last.fm lf_train.txt --plays Invented LAKE --seeds 3
+    python benchmarks/ablation.py --no-simulator --ratings MovieLens u.data --seeds 6
 
 With ``--parts`` the encoder stays and the rest is removed piece by piece, on files of likes and tracks. Every
 variant is trained on the same likes and compared on the early-stopping fold; the test fold influences no
@@ -20,8 +21,12 @@ intervals of 95 % over the users.
 
 With ``--plays`` likes weigh what their plays say in the neighbour weights, in the loss, or in both. The likes
 are those of a file of users, tracks and plays, separated by tabs, or of a lake with likes from plays. A fifth
-of the likes of each judged user is held out; figures are means over the seeds. Not here: comparison with
-other people's methods (`tunegraph evaluate --baselines`).
+of the likes of each judged user is held out; figures are means over the seeds.
+
+With ``--ratings`` dislikes count against songs in the neighbour weights. The file has users, tracks and
+ratings from 1 to 5, separated by tabs, as `u.data` of MovieLens 100K. Likes are ratings from 4, dislikes
+those up to 2. A fifth of either is held out, of another draw with each seed. Not here: comparison with other
+people's methods (`tunegraph evaluate --baselines`).
 """
 
 import argparse
@@ -238,19 +243,36 @@ class Setting:
 
     def figures(self, model: TrainedModel, parts: ScoreParts, blends: Sequence[Blend]) -> NDArray[np.float64]:
         """Each metric of every judged user with each blend of ``parts``: float64[blends, metrics, m]."""
-        test, k = self.split.held_out, max(k for _, k in self.metrics)
+        return self.of_ranked(self.ranked(model, parts, blends, *(self.split.held_out.likes,) * 2))
+
+    def ranked(
+        self,
+        model: TrainedModel,
+        parts: ScoreParts,
+        blends: Sequence[Blend],
+        queries: csr_matrix,
+        known: csr_matrix,
+    ) -> NDArray[np.int32]:
+        """The best tracks of every judged user with each blend of ``parts``, int32[blends, m, k]: by the
+        lists of ``queries``, without what is stored in ``known``, csr m x N both."""
+        k = max(k for _, k in self.metrics)
         candidates = model.recommendable & (self.split.cold if self.split.cold.any() else True)
-        ranked = np.empty((len(blends), test.likes.shape[0], k), dtype=np.int32)
-        for start in range(0, test.likes.shape[0], 256):
-            lists = test.likes[start : start + 256]
-            score = parts.scorer(lists)
+        ranked = np.empty((len(blends), queries.shape[0], k), dtype=np.int32)
+        for start in range(0, queries.shape[0], 256):
+            score = parts.scorer(queries[start : start + 256])
+            left_out = known[start : start + 256].nonzero()
             for places, blend in zip(ranked, blends, strict=True):
                 scores = score(blend, model.prior)
                 scores[:, ~candidates] = -np.inf
-                scores[lists.nonzero()] = -np.inf
+                scores[left_out] = -np.inf
                 best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
                 order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
                 places[start : start + 256] = np.take_along_axis(best, order, axis=1)
+        return ranked
+
+    def of_ranked(self, ranked: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Each metric of ``ranked``, int32[blends, m, k]: float64[blends, metrics, m]."""
+        test = self.split.held_out
         return np.array(
             [
                 [user_metrics(one, test.relevant, test.n_held_out, k)[name] for name, k in self.metrics]
@@ -359,6 +381,105 @@ def plays_table(setting: Setting, config: TrainingConfig, seeds: int) -> str:
             figures[name].append(found)
     means = [np.mean(found, axis=0) for found in figures.values()]
     return paired_table("how much a like counts by its plays", list(PLAYS), means, setting)
+
+
+AGAINST: dict[str, tuple[float, float]] = {
+    "likes alone": (0.0, 0.0),
+    "a dislike as -0.25 likes": (0.25, 0.0),
+    "a dislike as -0.5 likes": (0.5, 0.0),
+    "a dislike as -1 like": (1.0, 0.0),
+    "a middling rating as -0.25 likes": (0.0, 0.25),
+    "both, as -0.5 and -0.25 likes": (0.5, 0.25),
+}
+"""How much a dislike, and a rating between like and dislike, count against a song in the lists that neighbour
+weights are solved from."""
+_SUBTRACTED = 0.5  # of a dislike in a query, as `recommend` does
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What users think of tracks, csr float32 ones, users x N each; ``known``: the same likes, no content."""
+
+    likes: csr_matrix
+    middling: csr_matrix
+    dislikes: csr_matrix
+    known: TrainingData
+
+    @classmethod
+    def read(cls, path: Path) -> "Rated":
+        """Of a file of users, tracks and ratings. Tracks that nobody likes are left out."""
+        rows = pl.read_csv(path, has_header=False, separator="\t", columns=[0, 1, 2])
+        rows.columns = ["user_id", "track_id", "rating"]
+        rows = rows.with_columns(pl.col("user_id", "track_id").cast(pl.String))
+        liked = rows.filter(pl.col("rating") >= 4)
+        ids = liked["track_id"].unique().sort()
+        graph = build_like_graph(liked, ids, split_key="", held_out=0, calibration_share=0)
+        nothing = (empty_table("tracks"), empty_table("audio_features"))
+        users = pl.DataFrame({"user_id": list(graph.user_ids)}).with_row_index("user")
+        tracks = ids.to_frame().with_row_index("track")
+
+        def of(lowest: int, highest: int) -> csr_matrix:
+            some = rows.filter(pl.col("rating").is_between(lowest, highest))
+            some = some.join(users, on="user_id").join(tracks, on="track_id")
+            ones = np.ones(len(some), dtype=np.float32)
+            where = (some["user"].to_numpy(), some["track"].to_numpy())
+            return csr_matrix((ones, where), shape=(graph.n_users, graph.n_tracks))
+
+        known = training_data(graph, build_catalogue(ids, *nothing, merge=False)[0])
+        return cls(graph.matrix(), of(3, 3), of(1, 2), known)
+
+    def described(self) -> str:
+        counts = (self.likes.nnz, self.dislikes.nnz, self.middling.nnz)
+        return "{:,} likes, {:,} dislikes, {:,} ratings between.".format(*counts)
+
+
+def ratings_tables(rated: Rated, config: TrainingConfig, seeds: int, users: int) -> str:
+    """Each of `AGAINST` with each lambda, in the mean over the seeds, in even parts beside one embedding."""
+    rows = [*AGAINST, "likes alone, and dislikes not subtracted in the query"]
+    metrics = (("map", 10), ("recall", 20), ("ndcg", 20))
+    lambdas = config.regularisations_for(rated.likes.shape[1])
+    sums = np.zeros((len(lambdas), len(rows), len(metrics) + 1, rated.likes.shape[0]))
+    judged = np.zeros(rated.likes.shape[0])
+    for seed in range(seeds):
+        split = weak_generalisation(rated.likes, users=users, seed=seed + 1)
+        setting = Setting(split, material_of(split, rated.known, 1).data, metrics)
+        model = train(setting.data, config.model_copy(update={"seed": seed}))
+        neighbours = strongest_neighbours(setting.data.train, config.ridge_neighbours)
+        is_held_out = np.random.default_rng([seed, 1]).random(rated.dislikes.nnz) < 0.2
+        dislikes, held_out = _some(rated.dislikes, ~is_held_out), _some(rated.dislikes, is_held_out)
+        judged[split.users] += 1
+        for row, name in enumerate(rows):
+            dislike, middling = AGAINST.get(name, (0.0, 0.0))
+            lists = csr_matrix(setting.data.train - dislike * dislikes - middling * rated.middling)
+            subtracted = _SUBTRACTED if name in AGAINST else 0.0
+            queries = csr_matrix(split.held_out.likes - subtracted * dislikes[split.users])
+            known = csr_matrix(split.held_out.likes + dislikes[split.users])
+            for number, W in enumerate(local_ridge(lists, neighbours, regularisations=lambdas)):
+                ranked = setting.ranked(model, replace(model.parts, weights=W), [EVEN], queries, known)
+                shown = _share_shown(ranked[0], held_out[split.users])
+                sums[number, row][:, split.users] += np.vstack([setting.of_ranked(ranked)[0], shown])
+        print(f"split {seed + 1} of {seeds}", file=sys.stderr, flush=True)
+    means = sums[..., judged > 0] / judged[judged > 0]
+    with_disliked = replace(setting, metrics=(*metrics, ("disliked", 20)))
+    return "\n\n".join(
+        f"λ = {one:g}:\n\n" + paired_table("in the neighbour weights", rows, list(figures), with_disliked)
+        for one, figures in zip(lambdas, means, strict=True)
+    )
+
+
+def _share_shown(ranked: NDArray[np.int32], tracks: csr_matrix) -> NDArray[np.float64]:
+    """float64[m]: the share of the ``tracks`` of each row, csr m x N, that is among the row's ``ranked``."""
+    row, _ = np.indices(ranked.shape)
+    hits = np.asarray(tracks[row.ravel(), ranked.ravel()]).reshape(ranked.shape).sum(axis=1)
+    return np.asarray(hits / np.maximum(np.diff(tracks.indptr), 1))
+
+
+def _some(matrix: csr_matrix, kept: NDArray[np.bool_]) -> csr_matrix:
+    """The stored entries that are ``kept``."""
+    found = matrix.copy()
+    found.data = np.where(kept, found.data, 0).astype(np.float32)
+    found.eliminate_zeros()
+    return found
 
 
 def paired_table(
@@ -488,6 +609,14 @@ def main() -> None:
         metavar=("NAME", "FILE"),
         help="weigh likes by their plays, of this file or lake; may be given several times",
     )
+    parser.add_argument(
+        "--ratings",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE"),
+        help="count dislikes against songs, of this file of ratings; may be given several times",
+    )
     parser.add_argument("--users", type=int, default=10_000, help="most users that these are judged on")
     parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
     parser.add_argument("--epochs", type=int, help="most epochs of every variant (default: the model's own)")
@@ -516,6 +645,10 @@ def main() -> None:
     for name, file in arguments.plays:
         setting = Setting.with_plays(Path(file), arguments.users)
         doc.append(section(name, setting, plays_table(setting, config, arguments.seeds)))
+    for name, file in arguments.ratings:
+        rated = Rated.read(Path(file))
+        table = ratings_tables(rated, config, arguments.seeds, arguments.users)
+        doc.append(f"## {name}\n\n{rated.described()}\n\n{table}\n")
     text = "\n".join(doc)
     print(text)
     if arguments.output:
