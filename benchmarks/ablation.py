@@ -32,18 +32,18 @@ people's methods (`tunegraph evaluate --baselines`).
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags_array, vstack
+from scipy.sparse import csr_matrix
 
+from benchmarks.other_parts import WEIGHTS, Weights
 from tunegraph_pipeline.evaluation.compare import material_of
 from tunegraph_pipeline.evaluation.gate import paired_bootstrap
 from tunegraph_pipeline.evaluation.metrics import user_metrics
@@ -56,8 +56,7 @@ from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.models.blend import Blend
-from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
-from tunegraph_pipeline.models.encoder import spectral_start
+from tunegraph_pipeline.models.content import content_tags, encode_features
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.play_counts import counted
@@ -95,80 +94,7 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Weights(NamedTuple):
-    """Neighbour weights that are solved in another way, or weighed in another.
-
-    ``dropout``: p of EDLAE (Steck 2020), in which lambda + p / (1 - p) G_ii takes the place of lambda;
-    ``settings``: others of the ridge; ``change``: what is done to the solved weights; ``length_exponent``: of
-    the blend; ``by_length``: whether short and long lists have a blend each.
-    """
-
-    dropout: float = 0.0
-    settings: Mapping[str, Any] = MappingProxyType({})
-    change: Callable[[csr_matrix, TrainingData], csr_matrix] | None = None
-    length_exponent: float = 0.0
-    by_length: bool = False
-
-    def solved(self, data: TrainingData, config: TrainingConfig) -> csr_matrix:
-        """W of the training likes and the content of ``data``: csr float32[N, N]."""
-        config = config.model_copy(update=dict(self.settings))
-        content = config.content_weight * content_rows(data.track_artists, data.album)
-        neighbours = strongest_neighbours(csr_matrix(vstack([data.train, content])), config.ridge_neighbours)
-        # A row of X with a single entry adds its square to the diagonal of G, and to nothing else.
-        lengths = np.maximum(np.diff(data.train.indptr), 1.0)
-        weight = np.repeat(
-            lengths**-0.5, np.diff(data.train.indptr)
-        )  # the square of what the ridge scales by
-        diagonal = np.bincount(data.train.indices, weight, minlength=data.train.shape[1])
-        diagonal += np.asarray(content.multiply(content).sum(axis=0)).ravel()
-        alone = diags_array(np.sqrt(self.dropout / (1 - self.dropout) * diagonal))
-        (W,) = local_ridge(
-            data.train,
-            neighbours,
-            regularisations=(config.regularisation,),
-            content=csr_matrix(vstack([content, alone]), dtype=np.float32),
-            memory_mib=config.memory_mib,
-        )
-        return W if self.change is None else self.change(W, data)
-
-
-def squared(W: csr_matrix, data: TrainingData) -> csr_matrix:
-    """W + 0.3 W², where W has weights."""
-    return _plus(W, lambda rows: (W[rows] @ W).toarray(), 0.3)
-
-
-def low_pass(W: csr_matrix, data: TrainingData) -> csr_matrix:
-    """W and a tenth of the ideal low pass of the item graph, where W has weights: D^-½ V Vᵀ D^½, with V the
-    first 256 singular vectors of the normalised likes (Shen et al. 2021)."""
-    V, _ = np.linalg.qr(spectral_start(data.train, 256, seed=0))
-    degrees = np.maximum(np.bincount(data.train.indices, minlength=W.shape[0]), 1).astype(np.float32)
-    left, right = V * degrees[:, np.newaxis] ** -0.5, (V * degrees[:, np.newaxis] ** 0.5).T
-    return _plus(W, lambda rows: left[rows] @ right, 0.1)
-
-
-def _plus(W: csr_matrix, more: Callable[[slice], NDArray[np.float32]], share: float) -> csr_matrix:
-    """W plus a share of a matrix, whose rows are made a few at a time, where W has entries."""
-    found = W.copy()
-    for start in range(0, W.shape[0], 1024):
-        rows = slice(start, min(start + 1024, W.shape[0]))
-        entries = slice(W.indptr[rows.start], W.indptr[rows.stop])
-        row = np.repeat(np.arange(rows.stop - rows.start), np.diff(W.indptr[rows.start : rows.stop + 1]))
-        found.data[entries] += share * more(rows)[row, W.indices[entries]]
-    return found
-
-
-WEIGHTS = {
-    "as they are": Weights(),
-    "EDLAE, p = 0.25": Weights(0.25),
-    "EDLAE, p = 0.33": Weights(0.33),
-    "EDLAE, p = 0.5": Weights(0.5),
-    "200 neighbours": Weights(settings={"ridge_neighbours": 200}),
-    "+ 0.3 W²": Weights(change=squared),
-    "+ 0.1 ideal low pass": Weights(change=low_pass),
-    "length exponent 0.5": Weights(length_exponent=0.5),
-    "a blend for short lists, one for long ones": Weights(by_length=True),
-}
-RATIOS = (0.5**0.5, 1.0, 2**0.5, 2.0, 2 * 2**0.5)
+RATIOS = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0, 2 * 2**0.5)
 
 
 @dataclass(frozen=True)
@@ -300,25 +226,44 @@ def with_weights(
     """Each metric of every judged user, float64[metrics, m], with other neighbour weights beside the same
     embedding; and how many processor seconds the weights took."""
     start = time.process_time()
-    W = way.solved(setting.data, config)
+    parts = way.parts(model.parts, setting.data, config)
     seconds = time.process_time() - start
     lengths = np.diff(setting.split.held_out.likes.indptr)
     usual = float(np.median(lengths) ** way.length_exponent)
     blends = [Blend(1.0, ratio * usual, way.length_exponent) for ratio in RATIOS]
-    figures = setting.figures(model, replace(model.parts, weights=W), blends)
+    figures = setting.figures(model, parts, blends)
     short = lengths <= np.median(lengths) if way.by_length else np.ones(len(lengths), dtype=np.bool_)
     return fairly_chosen(figures, short), seconds
 
 
-def weights_table(model: TrainedModel, setting: Setting, config: TrainingConfig) -> str:
-    """Each of `WEIGHTS` beside the embedding of ``model``."""
-    figures, seconds = [], []
-    for name, way in WEIGHTS.items():
+def weights_table(model: TrainedModel, setting: Setting, config: TrainingConfig, trainings: int) -> str:
+    """Each of `WEIGHTS` beside the embedding of ``model``, and the usual ones beside several embeddings."""
+    names, figures, seconds = [], [], []
+
+    def add(name: str, model: TrainedModel, way: Weights) -> None:
         found, cost = with_weights(model, way, setting, config)
         print(name, found.mean(axis=1), file=sys.stderr, flush=True)
+        names.append(name)
         figures.append(found)
         seconds.append([f"{cost:.0f}"])
-    return paired_table("neighbour weights", list(WEIGHTS), figures, setting, "solving, s", seconds)
+
+    for name, way in WEIGHTS.items():
+        add(name, model, way)
+    if trainings > 1:
+        others = [
+            train(setting.data, config.model_copy(update={"seed": config.seed + number}))
+            for number in range(1, trainings)
+        ]
+        add(f"beside the embeddings of {trainings} trainings", added_up([model, *others]), Weights())
+    return paired_table("neighbour weights", names, figures, setting, "solving, s", seconds)
+
+
+def added_up(models: list[TrainedModel]) -> TrainedModel:
+    """A model whose cosines are those of queries to all of the ``models`` at once, and whose prior is their
+    mean."""
+    embeddings = np.hstack([model.embeddings for model in models]) / np.sqrt(np.float32(len(models)))
+    prior = np.mean(np.array([model.prior for model in models]), axis=0).astype(np.float32)
+    return replace(models[0], embeddings=embeddings, prior=prior)
 
 
 PLACES: dict[str, tuple[bool, bool, int]] = {
@@ -365,7 +310,7 @@ PLAYS = {
 
 def plays_table(setting: Setting, config: TrainingConfig, seeds: int) -> str:
     """Each of `PLAYS`, in the mean over the seeds."""
-    blends = [Blend(1.0, ratio, 0.0) for ratio in (RATIOS[0] ** 2, *RATIOS)]
+    blends = [Blend(1.0, ratio, 0.0) for ratio in RATIOS]
     everybody = np.ones(len(setting.split.users), dtype=np.bool_)
     figures: dict[str, list[NDArray[np.float64]]] = {name: [] for name in PLAYS}
     for seed in range(seeds):
@@ -504,9 +449,10 @@ def paired_table(
     return markdown_table(head if more is None else [*head, more], rows)
 
 
-def describe_weights(name: str, setting: Setting, config: TrainingConfig) -> str:
-    model = train(setting.data, config.model_copy(update={"content_neighbours": 0}))
-    tables = [weights_table(model, setting, config)]
+def describe_weights(name: str, setting: Setting, config: TrainingConfig, trainings: int) -> str:
+    config = config.model_copy(update={"content_neighbours": 0})
+    model = train(setting.data, config)
+    tables = [weights_table(model, setting, config, trainings)]
     if setting.split.cold.any():
         tables.insert(0, places_table(model, setting))
     return section(name, setting, "\n\n".join(tables))
@@ -617,6 +563,9 @@ def main() -> None:
         metavar=("NAME", "FILE"),
         help="count dislikes against songs, of this file of ratings; may be given several times",
     )
+    parser.add_argument(
+        "--trainings", type=int, default=1, help="add the embeddings of so many up in a row of --weights"
+    )
     parser.add_argument("--users", type=int, default=10_000, help="most users that these are judged on")
     parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
     parser.add_argument("--epochs", type=int, help="most epochs of every variant (default: the model's own)")
@@ -641,7 +590,7 @@ def main() -> None:
         for name, *files in given:
             batch = merged(read_files([Path(file) for file in files])) if files else simulated()
             setting = Setting.of(batch, cold=cold, users=arguments.users)
-            doc.append(describe_weights(name, setting, config))
+            doc.append(describe_weights(name, setting, config, arguments.trainings))
     for name, file in arguments.plays:
         setting = Setting.with_plays(Path(file), arguments.users)
         doc.append(section(name, setting, plays_table(setting, config, arguments.seeds)))

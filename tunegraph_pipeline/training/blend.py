@@ -52,8 +52,7 @@ class ScoreParts:
 
         The products are computed once for all blends.
         """
-        cosine = pooled_queries(lists, self.embeddings, self.pooling_weight) @ self.embeddings.T
-        neighbour = (lists @ self.weights).toarray().astype(np.float32)
+        cosine, neighbour = self.cosines(lists), self.neighbours(lists)
         lengths = np.diff(lists.indptr)[:, np.newaxis].astype(np.float32)
 
         def score(blend: Blend, prior: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,6 +64,15 @@ class ScoreParts:
             return scores
 
         return score
+
+    def cosines(self, lists: "csr_matrix") -> NDArray[np.float32]:
+        """Return the cosine of each list's query with every track, float32[m, N]."""
+        queries = pooled_queries(lists, self.embeddings, self.pooling_weight)
+        return np.asarray(queries @ self.embeddings.T)
+
+    def neighbours(self, lists: "csr_matrix") -> NDArray[np.float32]:
+        """Return the neighbour weights of the tracks of each list, added up: float32[m, N]."""
+        return np.asarray((lists @ self.weights).toarray().astype(np.float32))
 
 
 Figure = Callable[[NDArray[np.int64], "csr_matrix"], NDArray[np.float64]]
