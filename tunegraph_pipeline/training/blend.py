@@ -115,8 +115,7 @@ class Validation:
     ) -> "Validation":
         """Keep at most ``most`` of the users who have both context and targets, evenly spaced."""
         usable = np.flatnonzero((np.diff(context.indptr) > 0) & (np.diff(targets.indptr) > 0))
-        if len(usable) > most:
-            usable = usable[np.linspace(0, len(usable) - 1, most).astype(np.int64)]
+        usable = _evenly(usable, most)
         return cls(context[usable].tocsr(), targets[usable].tocsr(), recommendable)
 
     @property
@@ -139,24 +138,6 @@ class Validation:
                 figures[i, rows] = figure(self.ranks(score(blend, prior), context, targets), targets)
         return figures
 
-    def leads(
-        self, blend: Blend, parts: ScoreParts, level: NDArray[np.float32], warm: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Return by how much tracks without likes lead those with likes, float32[m, 10].
-
-        Column i - 1: the score of the i-th best track without likes less that of the (11 - i)-th best of the
-        others. With a reserve of r, as many of the first ten places of a user go to tracks without likes as
-        there are leads above r. A missing track scores -inf.
-        """
-        leads = np.empty((self.n_users, _K), dtype=np.float32)
-        for rows, context, _ in self.blocks():
-            scores = parts.scorer(context)(blend, level)
-            scores[context.nonzero()] = -np.inf
-            cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
-            there = cold > -np.inf
-            leads[rows] = np.where(there, cold - np.where(there, liked[:, ::-1], 0), -np.inf)
-        return leads
-
     def of_scores(self, score: "Callable[[csr_matrix], NDArray[np.float32]]") -> NDArray[np.float64]:
         """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
         figures = np.zeros(self.n_users)
@@ -171,9 +152,7 @@ class Validation:
 
     def blocks(self) -> "Iterator[tuple[slice, csr_matrix, csr_matrix]]":
         """Yield some users at a time: their rows, context and targets."""
-        step = max(1, _BLOCK_ENTRIES // self.context.shape[1])
-        for start in range(0, self.n_users, step):
-            rows = slice(start, min(start + step, self.n_users))
+        for rows in _blocks(self.context):
             yield rows, self.context[rows], self.targets[rows]
 
     def ranks(
@@ -238,18 +217,19 @@ def tune_blend(
     parts: Sequence[ScoreParts],
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
+    lists: "csr_matrix",
     around: Blend | None = None,
 ) -> Tuned:
     """Return what to serve: the parts, which differ in W alone, their blend and the prior.
 
     Tries a grid of ratios and length exponents with each of the ``parts``, either part alone included, then
     one step of sqrt(2) to both sides of the best, then the reserve for tracks nobody in training likes
-    (``warm`` is false for them). The first of the parts, `EVEN` and the reserve of `fair_reserve` stay unless
-    beaten by two standard errors of the paired difference: a few hundred users cannot distinguish the points
-    of a grid, and the best would win by luck. Parts and blend are chosen by nDCG@100, by which the better of
-    two shows with fewer users than by AP@10, which sees ten places only. Only smaller reserves are tried:
-    held-out likes are mostly of tracks that others like too, and judged by those alone, tracks without likes
-    would never be shown.
+    (``warm`` is false for them; `fair_reserve` sets it by ``lists``, csr m x N). The first of the parts,
+    `EVEN` and that reserve stay unless beaten by two standard errors of the paired difference: a few hundred
+    users cannot distinguish the points of a grid, and the best would win by luck. Parts and blend are chosen
+    by nDCG@100, by which the better of two shows with fewer users than by AP@10, which sees ten places only.
+    Only smaller reserves are tried: held-out likes are mostly of tracks that others like too, and judged by
+    those alone, tracks without likes would never be shown.
 
     With ``around``, the blend of an earlier model, only its neighbours in the grid are tried, and it stays
     unless beaten: little can have changed, and a grid takes time.
@@ -273,7 +253,7 @@ def tune_blend(
     which, blend = grid[clearly_best(figures, grid.index((0, usual)))]
     value = judged([blend], which, ap_at_10)[0]
     if not warm.all():
-        fair = fair_reserve(validation, blend, parts[which], level, warm)
+        fair = fair_reserve(lists, validation.recommendable, blend, parts[which], level, warm)
         reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
         priors = [prior_of(level, warm, reserve) for reserve in reserves]
         figures = np.concatenate([validation.of_blends([blend], parts[which], one) for one in priors])
@@ -305,27 +285,73 @@ def _next_to(blend: Blend) -> list[Blend]:
     ]
 
 
+def evenly(lists: "csr_matrix", most: int) -> "csr_matrix":
+    """At most so many of the ``lists`` that are not empty, evenly spaced."""
+    return lists[_evenly(np.flatnonzero(np.diff(lists.indptr)), most)]
+
+
+def _evenly(rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
 def fair_reserve(
-    validation: Validation,
+    lists: "csr_matrix",
+    candidates: NDArray[np.bool_],
     blend: Blend,
     parts: ScoreParts,
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
 ) -> float:
-    """The reserve at which tracks nobody in training likes are shown as often as all others, on average.
+    """The reserve at which tracks nobody in training likes are shown as often as all others, on average over
+    ``lists``, csr m x N. ``candidates`` bool[N]: the tracks that may be recommended.
+
+    The lists are to be those of everybody, or some drawn evenly: who has much held out has a long list, where
+    neighbour weights add up to more than such tracks can have.
 
     Their share of the first ten places then equals their share of the catalogue, up to `_MOST_SHOWN`: a
     catalogue may describe far more tracks than anybody likes. So they are neither hidden from everyone nor
     shown to everyone. `RESERVE` where the catalogue has only one of the two kinds.
     """
-    candidates = validation.recommendable
     n_cold, n_all = int(np.count_nonzero(candidates & ~warm)), int(np.count_nonzero(candidates))
     if n_cold in (0, n_all):
         return RESERVE
-    leads = validation.leads(blend, parts, level, warm).ravel()
+    leads = _leads(lists, candidates, blend, parts, level, warm).ravel()
     share = min(n_cold / n_all, _MOST_SHOWN)
     # Bounded like the cosines it is set against, for catalogues of a few tracks.
     return float(np.clip(np.quantile(leads, 1 - share, method="higher"), -1, 1))
+
+
+def _leads(
+    lists: "csr_matrix",
+    candidates: NDArray[np.bool_],
+    blend: Blend,
+    parts: ScoreParts,
+    level: NDArray[np.float32],
+    warm: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """By how much tracks without likes lead those with likes, float32[m, 10].
+
+    Column i - 1: the score of the i-th best track without likes less that of the (11 - i)-th best of the
+    others. With a reserve of r, as many of the first ten places of a list go to tracks without likes as there
+    are leads above r. A missing track scores -inf.
+    """
+    leads = np.empty((lists.shape[0], _K), dtype=np.float32)
+    for rows in _blocks(lists):
+        scores = parts.scorer(lists[rows])(blend, level)
+        scores[lists[rows].nonzero()] = -np.inf
+        cold, liked = (_best(scores[:, candidates & side]) for side in (~warm, warm))
+        there = cold > -np.inf
+        leads[rows] = np.where(there, cold - np.where(there, liked[:, ::-1], 0), -np.inf)
+    return leads
+
+
+def _blocks(lists: "csr_matrix") -> Iterator[slice]:
+    """The rows of ``lists`` whose scores are held at once."""
+    step = max(1, _BLOCK_ENTRIES // lists.shape[1])
+    for start in range(0, lists.shape[0], step):
+        yield slice(start, min(start + step, lists.shape[0]))
 
 
 def _best(scores: NDArray[np.float32]) -> NDArray[np.float32]:

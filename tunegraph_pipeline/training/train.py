@@ -33,6 +33,7 @@ from tunegraph_pipeline.training.blend import (
     RESERVE,
     ScoreParts,
     Validation,
+    evenly,
     prior_of,
     tune_blend,
 )
@@ -381,6 +382,7 @@ def train(
         [replace(parts, weights=W) for W in learned.weights],
         level,
         warm,
+        evenly(data.train, config.validation_users),
         around=None if start is None else start.blend,
     )
     parts = replace(parts, weights=learned.weights[which])

@@ -52,6 +52,16 @@ def speaks(pairs: dict[int, int]) -> csr_matrix:
     return csr_matrix(dense)
 
 
+def tuned(
+    judge: Validation,
+    parts: list[ScoreParts],
+    level: np.ndarray,
+    warm: np.ndarray,
+    around: Blend | None = None,
+) -> Tuned:
+    return tune_blend(judge, parts, level, warm, judge.context, around)
+
+
 def test_map_of_a_ranking_by_hand() -> None:
     # Track 0 speaks for 5 and more weakly for 7; both held out with 30, which ranks below the ties 1..9.
     weights = nothing().tolil()
@@ -95,12 +105,12 @@ def test_the_part_that_knows_gets_the_weight() -> None:
     known = speaks({u: 20 + u for u in users})
     wrong = speaks({u: 12 + u % 8 for u in users})
 
-    _, by_embedding, _, value = tune_blend(judge, [ScoreParts(right, ones, wrong)], flat(), all_warm())
+    _, by_embedding, _, value = tuned(judge, [ScoreParts(right, ones, wrong)], flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_embedding.neighbour < by_embedding.embedding
     against = noise.copy()
     against[20:32] = -against[:12]
-    _, by_neighbour, _, value = tune_blend(judge, [ScoreParts(against, ones, known)], flat(), all_warm())
+    _, by_neighbour, _, value = tuned(judge, [ScoreParts(against, ones, known)], flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_neighbour.neighbour > by_neighbour.embedding
 
@@ -112,15 +122,15 @@ def test_other_neighbour_weights_are_taken_only_where_they_are_clearly_better() 
     wrong, right = speaks({u: 12 + u % 8 for u in users}), speaks({u: 20 + u for u in users})
     lucky = speaks({0: 20} | {u: 12 + u % 8 for u in users if u})
 
-    def tuned(*weights: csr_matrix) -> Tuned:
-        return tune_blend(judge, [ScoreParts(zeros, ones, W) for W in weights], flat(), all_warm())
+    def among(*weights: csr_matrix) -> Tuned:
+        return tuned(judge, [ScoreParts(zeros, ones, W) for W in weights], flat(), all_warm())
 
-    better = tuned(wrong, right)
+    better = among(wrong, right)
     assert better.parts == 1
     np.testing.assert_array_equal(better.figures, 1)
-    assert tuned(right, wrong).parts == 0
-    assert tuned(right, right).parts == 0
-    assert tuned(wrong, lucky).parts == 0  # better for one user of twelve
+    assert among(right, wrong).parts == 0
+    assert among(right, right).parts == 0
+    assert among(wrong, lucky).parts == 0  # better for one user of twelve
 
 
 def test_ndcg_by_hand() -> None:
@@ -142,22 +152,18 @@ def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_u
     judge, ones = validation(context, targets), np.ones(N, dtype=np.float32)
     known = speaks({u: u + 10 for u in range(8)}) * 0.16
     around = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.25)
-    _, blend, _, value = tune_blend(
+    _, blend, _, value = tuned(
         judge, [ScoreParts(embeddings, ones, known)], flat(), all_warm(), around=around
     )
     assert value == pytest.approx(1.0)
     assert blend == replace(around, neighbour=2**0.5)
     far = replace(around, neighbour=0.25)
-    _, blend, _, value = tune_blend(
-        judge, [ScoreParts(embeddings, ones, known)], flat(), all_warm(), around=far
-    )
+    _, blend, _, value = tuned(judge, [ScoreParts(embeddings, ones, known)], flat(), all_warm(), around=far)
     assert value == pytest.approx(0.5)
     assert blend == far
     one_part = Blend(embedding=1.0, neighbour=0.0, length_exponent=0.0)
     assert (
-        tune_blend(
-            judge, [ScoreParts(embeddings, ones, 9 * known)], flat(), all_warm(), around=one_part
-        ).blend
+        tuned(judge, [ScoreParts(embeddings, ones, 9 * known)], flat(), all_warm(), around=one_part).blend
         == EVEN
     )
 
@@ -165,13 +171,13 @@ def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_u
 def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    _, blend, prior, value = tune_blend(empty, [ScoreParts(zeros, ones, nothing())], flat(), all_warm())
+    _, blend, prior, value = tuned(empty, [ScoreParts(zeros, ones, nothing())], flat(), all_warm())
     np.testing.assert_array_equal(prior, 0)
     assert blend == Blend(1.0, 1.0, 0.0)
     assert not len(value)
     earlier = Blend(1.0, 2.0, 0.25)
     assert (
-        tune_blend(empty, [ScoreParts(zeros, ones, nothing())], flat(), all_warm(), around=earlier).blend
+        tuned(empty, [ScoreParts(zeros, ones, nothing())], flat(), all_warm(), around=earlier).blend
         == earlier
     )
 
@@ -191,12 +197,12 @@ def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> No
     embeddings[8] = [0.7, 0.51**0.5]
     warm = np.arange(N) != 9
     judge, ones = validation([[0]], [[8]]), np.ones(N, dtype=np.float32)
-    _, _, prior, value = tune_blend(judge, [ScoreParts(embeddings, ones, nothing())], flat(), warm)
+    _, _, prior, value = tuned(judge, [ScoreParts(embeddings, ones, nothing())], flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] < -0.2
     np.testing.assert_array_equal(prior[warm], 0)
     wanted = validation([[0]], [[9]])
-    _, _, prior, value = tune_blend(wanted, [ScoreParts(embeddings, ones, nothing())], flat(), warm)
+    _, _, prior, value = tuned(wanted, [ScoreParts(embeddings, ones, nothing())], flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] == 0  # somebody clearly wants it: it is not held back
 
@@ -212,7 +218,8 @@ def shown(cold: np.ndarray, reserve: float, seed: int = 0) -> tuple[float, float
     judge, ones = validation(liked, [[0 if 0 not in one else 1] for one in liked]), np.ones(N, np.float32)
     judge = replace(judge, recommendable=np.arange(N) != N - 1)
     blend = Blend(embedding=1.0, neighbour=0.5, length_exponent=0.25)
-    found = fair_reserve(judge, blend, ScoreParts(embeddings, ones, weights), flat(), ~cold)
+    parts = ScoreParts(embeddings, ones, weights)
+    found = fair_reserve(judge.context, judge.recommendable, blend, parts, flat(), ~cold)
     reserve = found if np.isnan(reserve) else reserve
     scores = pooled_queries(judge.context, embeddings, ones) @ embeddings.T
     scores = scores + 0.5 * 3**-0.25 * (judge.context @ weights).toarray() - reserve * cold
@@ -250,8 +257,31 @@ def test_one_lucky_user_among_many_does_not_move_the_blend() -> None:
     embeddings[12:, 12] = 1
     embeddings[20] = embeddings[0]
     away = speaks({0: 30})
-    _, blend, _, value = tune_blend(
+    _, blend, _, value = tuned(
         judge, [ScoreParts(0.9 * embeddings, np.ones(N, np.float32), away)], flat(), all_warm()
     )
     assert blend == EVEN
     assert value.mean() == pytest.approx(1 / 2 / 12)
+
+
+def test_the_reserve_is_that_of_everybody_and_not_of_those_with_much_held_out() -> None:
+    # Half of the songs have no likes. Neighbour weights speak for the others, the more the longer the list.
+    cold = np.arange(N) % 2 == 0
+    rng = np.random.default_rng(3)
+    embeddings = rng.standard_normal((N, 4)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    weights = csr_matrix(rng.random((N, N)).astype(np.float32) * ~cold)
+    parts = ScoreParts(embeddings, np.ones(N, dtype=np.float32), weights)
+    liked = np.flatnonzero(~cold)
+    short = pairs([rng.choice(liked, 1).tolist() for _ in range(400)])
+    long = validation([rng.choice(liked, 8, replace=False).tolist() for _ in range(100)], [[0]] * 100)
+    found = [
+        fair_reserve(lists, long.recommendable, EVEN, parts, flat(), ~cold) for lists in (short, long.context)
+    ]
+    assert found[0] > found[1] + 0.5
+    judge = replace(long, targets=pairs([[int(liked[0])]] * 100))
+    _, blend, prior, _ = tune_blend(judge, [parts], flat(), ~cold, short)
+    scores = parts.scorer(short)(blend, prior)
+    scores[short.nonzero()] = -np.inf
+    places = np.argsort(-scores, axis=1)[:, :10]
+    assert cold[places].mean() == pytest.approx(0.05, abs=0.005)
