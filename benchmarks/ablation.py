@@ -43,7 +43,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from benchmarks.other_parts import WEIGHTS, Weights
+from benchmarks.other_parts import WEIGHTS, TooManyTracksError, Weights
 from tunegraph_pipeline.evaluation.compare import material_of
 from tunegraph_pipeline.evaluation.gate import paired_bootstrap
 from tunegraph_pipeline.evaluation.metrics import user_metrics
@@ -248,7 +248,10 @@ def weights_table(model: TrainedModel, setting: Setting, config: TrainingConfig,
         seconds.append([f"{cost:.0f}"])
 
     for name, way in WEIGHTS.items():
-        add(name, model, way)
+        try:
+            add(name, model, way)
+        except TooManyTracksError as why:
+            print(f"{name} is left out: {why}", file=sys.stderr, flush=True)
     if trainings > 1:
         others = [
             train(setting.data, config.model_copy(update={"seed": config.seed + number}))

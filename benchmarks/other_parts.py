@@ -28,6 +28,10 @@ _PAIR = 8**-0.5
 _MOST_TRACKS = 25_000  # of a dense matrix, 2.5 GB
 
 
+class TooManyTracksError(ValueError):
+    """A dense matrix of the catalogue takes too much memory."""
+
+
 class Weights(NamedTuple):
     """Neighbour weights that are solved in another way, weighed in another, or replaced.
 
@@ -119,11 +123,11 @@ class Dense(ScoreParts):
 def full_ease(parts: ScoreParts, data: TrainingData, config: TrainingConfig) -> Dense:
     """EASE (Steck 2019) of the rows that W is solved from, with a weight for every pair.
 
-    Raises ValueError for more than 25,000 tracks.
+    Raises TooManyTracksError for more than 25,000.
     """
     n_tracks = data.train.shape[1]
     if n_tracks > _MOST_TRACKS:
-        raise ValueError(f"full EASE of {n_tracks:,} tracks takes {8 * n_tracks**2 / 1e9:.0f} GB")
+        raise TooManyTracksError(f"{n_tracks:,} tracks, and {_MOST_TRACKS:,} are the most")
     X = csr_matrix(vstack([diags_array(_scale(data.train)) @ data.train, _content(data, config)]))
     gram = np.asfortranarray((X.T @ X).toarray(), dtype=np.float32)
     gram[np.diag_indices(n_tracks)] += config.regularisation
