@@ -432,6 +432,21 @@ def a_day_later(data: TrainingData, seed: int) -> TrainingData:
     return replace(data, train=train_likes, context=train_likes[:30])
 
 
+def test_the_reserve_is_set_by_everybodys_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, found = named(lists()), []
+
+    def noted(*arguments: Any, **more: Any) -> Tuned:
+        found.append(arguments[4])
+        return tune_blend(*arguments, **more)
+
+    monkeypatch.setattr(training, "tune_blend", noted)
+    train(data, CONFIG)
+    assert data.context.shape[0] < data.train.shape[0]
+    np.testing.assert_array_equal(found[0].toarray(), data.train.toarray())
+    train(data, CONFIG.model_copy(update={"validation_users": 3}))
+    assert found[1].shape[0] == 3
+
+
 def test_the_chosen_lambda_is_that_of_the_weights_of_a_warm_start_and_of_a_refit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
