@@ -43,7 +43,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from benchmarks.other_parts import WEIGHTS, TooManyTracksError, Weights
+from benchmarks.other_parts import WEIGHTS, Weights
 from tunegraph_pipeline.evaluation.compare import material_of
 from tunegraph_pipeline.evaluation.gate import paired_bootstrap
 from tunegraph_pipeline.evaluation.metrics import user_metrics
@@ -248,10 +248,10 @@ def weights_table(model: TrainedModel, setting: Setting, config: TrainingConfig,
         seconds.append([f"{cost:.0f}"])
 
     for name, way in WEIGHTS.items():
-        try:
+        if len(model.prior) <= way.most_tracks:
             add(name, model, way)
-        except TooManyTracksError as why:
-            print(f"{name} is left out: {why}", file=sys.stderr, flush=True)
+        else:
+            print(f"{name}: left out, for {way.most_tracks:,} tracks at most", file=sys.stderr, flush=True)
     if trainings > 1:
         others = [
             train(setting.data, config.model_copy(update={"seed": config.seed + number}))
@@ -550,22 +550,18 @@ def main() -> None:
             metavar=("NAME", "FILE"),
             help=f"vary the parts beside one embedding, and ask for {what}; may be given several times",
         )
-    parser.add_argument(
-        "--plays",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "FILE"),
-        help="weigh likes by their plays, of this file or lake; may be given several times",
-    )
-    parser.add_argument(
-        "--ratings",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "FILE"),
-        help="count dislikes against songs, of this file of ratings; may be given several times",
-    )
+    for option, what in (
+        ("--plays", "weigh likes by their plays, of this file or lake"),
+        ("--ratings", "count dislikes against songs, of this file of ratings"),
+    ):
+        parser.add_argument(
+            option,
+            nargs=2,
+            action="append",
+            default=[],
+            metavar=("NAME", "FILE"),
+            help=f"{what}; may be given several times",
+        )
     parser.add_argument(
         "--trainings", type=int, default=1, help="add the embeddings of so many up in a row of --weights"
     )

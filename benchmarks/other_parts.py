@@ -9,10 +9,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.polynomial import Chebyshev
 from numpy.typing import NDArray
-from scipy.linalg.lapack import spotrf, spotri
 from scipy.sparse import csr_matrix, diags_array, hstack, vstack
 
+from tunegraph_pipeline.evaluation.baselines.closed_form import Ease
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.models.content import content_rows
@@ -25,11 +27,7 @@ _USER_EXPONENT = 0.25
 """Of `local_ridge`: rows of likes are scaled by their length to the power of minus this."""
 _PAIR = 8**-0.5
 """What a pair counts beside a song. With 1, as many as there are take away from songs."""
-_MOST_TRACKS = 25_000  # of a dense matrix, 2.5 GB
-
-
-class TooManyTracksError(ValueError):
-    """A dense matrix of the catalogue takes too much memory."""
+_DENSE = BaselineConfig().ease_max_tracks
 
 
 class Weights(NamedTuple):
@@ -37,7 +35,8 @@ class Weights(NamedTuple):
 
     ``dropout``: p of EDLAE (Steck 2020), in which lambda + p / (1 - p) G_ii takes the place of lambda;
     ``settings``: others of the ridge; ``change``: what is done to the parts with the solved weights;
-    ``length_exponent``: of the blend; ``by_length``: whether short and long lists have a blend each.
+    ``length_exponent``: of the blend; ``by_length``: whether short and long lists have a blend each;
+    ``most_tracks``: of a catalogue that is not too large for it.
     """
 
     dropout: float = 0.0
@@ -45,6 +44,7 @@ class Weights(NamedTuple):
     change: Callable[[ScoreParts, TrainingData, TrainingConfig], ScoreParts] | None = None
     length_exponent: float = 0.0
     by_length: bool = False
+    most_tracks: float = float("inf")
 
     def parts(self, parts: ScoreParts, data: TrainingData, config: TrainingConfig) -> ScoreParts:
         """``parts`` with the neighbour weights of the training likes and the content of ``data``."""
@@ -121,28 +121,14 @@ class Dense(ScoreParts):
 
 
 def full_ease(parts: ScoreParts, data: TrainingData, config: TrainingConfig) -> Dense:
-    """EASE (Steck 2019) of the rows that W is solved from, with a weight for every pair.
-
-    Raises TooManyTracksError for more than 25,000.
-    """
-    n_tracks = data.train.shape[1]
-    if n_tracks > _MOST_TRACKS:
-        raise TooManyTracksError(f"{n_tracks:,} tracks, and {_MOST_TRACKS:,} are the most")
-    X = csr_matrix(vstack([diags_array(_scale(data.train)) @ data.train, _content(data, config)]))
-    gram = np.asfortranarray((X.T @ X).toarray(), dtype=np.float32)
-    gram[np.diag_indices(n_tracks)] += config.regularisation
-    factor, failed = spotrf(gram, lower=1, overwrite_a=1)
-    inverse, failed_too = spotri(factor, lower=1, overwrite_c=1)
-    if failed or failed_too:
-        raise ValueError("the Gram matrix is not positive definite")
-    for start in range(0, n_tracks, 1024):  # only the lower triangle was written
-        end = min(start + 1024, n_tracks)
-        square = np.tril(inverse[start:end, start:end])
-        inverse[start:end, start:end] = square + np.tril(square, -1).T
-        inverse[start:end, end:] = inverse[end:, start:end].T
-    matrix = inverse.T
+    """EASE (Steck 2019) of the rows that W is solved from, with a weight for every pair. Raises ValueError
+    for a catalogue that is too large for a dense matrix."""
+    X = vstack([diags_array(_scale(data.train)) @ data.train, _content(data, config)])
+    ease = Ease(BaselineConfig(ease_lambda=config.regularisation))
+    ease.fit(csr_matrix(X, dtype=np.float32))
+    matrix = ease.precision
     matrix /= -np.diag(matrix).copy()
-    matrix[np.diag_indices(n_tracks)] = 0
+    np.fill_diagonal(matrix, 0)
     return Dense(parts.embeddings, parts.pooling_weight, parts.weights, matrix)
 
 
@@ -273,7 +259,7 @@ def chebyshev(kept: float) -> Callable[[ScoreParts, TrainingData, TrainingConfig
         degrees = _degrees(data.train)
         lengths = np.maximum(np.diff(data.train.indptr), 1.0)
         R = csr_matrix(diags_array(lengths**-0.5) @ data.train @ diags_array(degrees**-0.5), dtype=np.float32)
-        coefficients = chebinterpolate(plateau, 8)
+        coefficients = np.asarray(Chebyshev.interpolate(plateau, 8).coef, dtype=np.float64)
         one = Filtered(
             parts.embeddings, parts.pooling_weight, parts.weights, R, degrees, coefficients, kept, 1.0
         )
@@ -286,20 +272,10 @@ def chebyshev(kept: float) -> Callable[[ScoreParts, TrainingData, TrainingConfig
     return change
 
 
-def plateau(x: float) -> float:
-    """The response to a frequency from -1, the lowest, to 1: from 1 it soon falls to a half, and in the end
+def plateau(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The response to frequencies from -1, the lowest, to 1: from 1 it soon falls to a half, and in the end
     to 0."""
-    return 0.5 * (1 - float(np.sign(x)) * abs(x) ** 4)
-
-
-def chebinterpolate(function: Callable[[float], float], degree: int) -> NDArray[np.float64]:
-    """The coefficients of the Chebyshev polynomials up to ``degree`` that agree with it at their nodes."""
-    nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
-    values = np.array([function(node) for node in nodes])
-    polynomials = np.cos(np.arange(degree + 1)[:, np.newaxis] * np.arccos(nodes))
-    coefficients: NDArray[np.float64] = 2 / (degree + 1) * polynomials @ values
-    coefficients[0] /= 2
-    return coefficients
+    return np.asarray(0.5 * (1 - np.sign(x) * np.abs(x) ** 4))
 
 
 @dataclass(frozen=True)
@@ -351,8 +327,8 @@ WEIGHTS = {
     "EDLAE, p = 0.33": Weights(0.33),
     "EDLAE, p = 0.5": Weights(0.5),
     "200 neighbours": Weights(settings={"ridge_neighbours": 200}),
-    "a weight for every pair: full EASE": Weights(change=full_ease),
-    "full EASE, 100 a track kept": Weights(change=cut_ease),
+    "a weight for every pair: full EASE": Weights(change=full_ease, most_tracks=_DENSE),
+    "full EASE, 100 a track kept": Weights(change=cut_ease, most_tracks=_DENSE),
     "pairs of songs as further rows": Weights(change=with_pairs),
     "+ 0.3 W²": Weights(change=squared),
     "+ 0.1 ideal low pass": Weights(change=low_pass),

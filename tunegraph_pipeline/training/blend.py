@@ -307,8 +307,9 @@ def fair_reserve(
     """The reserve at which tracks nobody in training likes are shown as often as all others, on average over
     ``lists``, csr m x N. ``candidates`` bool[N]: the tracks that may be recommended.
 
-    The lists are to be those of everybody, or some drawn evenly: who has much held out has a long list, where
-    neighbour weights add up to more than such tracks can have.
+    The lists should be everyone's, or drawn evenly from them. Early-stopping users have longer lists than
+    most, and a long list shows fewer such tracks: the neighbour weights of its songs add up, and most of
+    these speak for tracks with likes.
 
     Their share of the first ten places then equals their share of the catalogue, up to `_MOST_SHOWN`: a
     catalogue may describe far more tracks than anybody likes. So they are neither hidden from everyone nor
@@ -317,26 +318,8 @@ def fair_reserve(
     n_cold, n_all = int(np.count_nonzero(candidates & ~warm)), int(np.count_nonzero(candidates))
     if n_cold in (0, n_all):
         return RESERVE
-    leads = _leads(lists, candidates, blend, parts, level, warm).ravel()
-    share = min(n_cold / n_all, _MOST_SHOWN)
-    # Bounded like the cosines it is set against, for catalogues of a few tracks.
-    return float(np.clip(np.quantile(leads, 1 - share, method="higher"), -1, 1))
-
-
-def _leads(
-    lists: "csr_matrix",
-    candidates: NDArray[np.bool_],
-    blend: Blend,
-    parts: ScoreParts,
-    level: NDArray[np.float32],
-    warm: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """By how much tracks without likes lead those with likes, float32[m, 10].
-
-    Column i - 1: the score of the i-th best track without likes less that of the (11 - i)-th best of the
-    others. With a reserve of r, as many of the first ten places of a list go to tracks without likes as there
-    are leads above r. A missing track scores -inf.
-    """
+    # Column i - 1: by how much the i-th best track without likes leads the (11 - i)-th best of the others.
+    # With a reserve of r, as many of the ten places go to tracks without likes as there are leads above r.
     leads = np.empty((lists.shape[0], _K), dtype=np.float32)
     for rows in _blocks(lists):
         scores = parts.scorer(lists[rows])(blend, level)
@@ -344,7 +327,9 @@ def _leads(
         cold, liked = (_best(scores[:, candidates & side]) for side in (~warm, warm))
         there = cold > -np.inf
         leads[rows] = np.where(there, cold - np.where(there, liked[:, ::-1], 0), -np.inf)
-    return leads
+    share = min(n_cold / n_all, _MOST_SHOWN)
+    # Bounded like the cosines it is set against, for catalogues of a few tracks.
+    return float(np.clip(np.quantile(leads, 1 - share, method="higher"), -1, 1))
 
 
 def _blocks(lists: "csr_matrix") -> Iterator[slice]:
